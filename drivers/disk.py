@@ -1,0 +1,79 @@
+"""Remember things on the car's disk so that a power cut at any instant leaves the old or the new, never neither."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace the file at `path` with `data`. When this returns, the data is on the disk. Raises OSError."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def link_atomically(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link to `target`, in place of whatever link stood there. Raises OSError."""
+    draft = path.with_name(f".{path.name}.link")
+    draft.unlink(missing_ok=True)
+    try:
+        draft.symlink_to(target)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring every file below `folder`, and every name, to the disk. Raises OSError."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            sync_tree(entry)
+        else:
+            _sync(entry)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in `folder` to the disk: a file that is synced can still lose its name."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it for this process alone. Raises OSError when another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(
+                f"{folder} is in use by another car; stop that one, or give this one another folder."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
