@@ -1,0 +1,94 @@
+"""hotlap-car: the daemon on a car, and the command that puts its wires to rest when the daemon is gone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, cast
+
+from calibration import store as calibration_store
+from drivers.disk import claim
+from drivers.rig import DeviceError, Rig
+from inference.package import PackageError
+from vehicle import daemon, governor
+from vehicle.car import Car, Refusal
+from vehicle.governor import GovernorLost
+from vehicle.models import ModelMissing, ModelStore
+from vehicle.settings import Settings, SettingsError, load
+from webui.app import console
+
+DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
+
+log = logging.getLogger("hotlap")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="hotlap-car", description=__doc__)
+    parser.add_argument("command", choices=("run", "release"), help="drive the car, or put its wires to rest")
+    parser.add_argument("--settings", type=Path, default=DEFAULT_SETTINGS)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load(options.settings)
+        state = Path(settings.car.state)
+        rig = open_rig(settings)
+        remembered = calibration_store.load(state / "calibration.json")
+        if options.command == "release":
+            governor.release(rig.wires, remembered.calibration)
+        else:
+            with claim(state):
+                asyncio.run(_run(settings, rig, state, remembered))
+    except (SettingsError, OSError, GovernorLost) as error:
+        print(f"hotlap-car: {error}", file=sys.stderr)
+        return 3 if isinstance(error, GovernorLost) else 2
+    return 0
+
+
+def open_rig(settings: Settings) -> Rig:
+    """The devices that the setting car.rig names. Raises DeviceError."""
+    module, _, function = settings.car.rig.partition(":")
+    if not function:
+        raise DeviceError("No car is set: write rig = 'module:function' below [car] in the settings.")
+    try:
+        opener = cast(Callable[[], Rig], getattr(importlib.import_module(module), function))
+    except (ImportError, AttributeError) as error:
+        raise DeviceError(f"The car {settings.car.rig!r} is not known: {error}.") from error
+    return opener()
+
+
+async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibration_store.Remembered) -> None:
+    store = ModelStore(state, settings.inference.device)
+    car = Car(settings, store, remembered.calibration, cameras=len(rig.cameras), has_lidar=rig.lidar is not None)
+    if remembered.fault:
+        car.fault("calibration", remembered.fault)
+    here = asyncio.current_task()
+    assert here is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
+    try:
+        async with asyncio.TaskGroup() as tasks, console(car, settings.console):
+            driving = tasks.create_task(daemon.run(rig, car))
+            if store.active is not None:
+                tasks.create_task(_resume(car, store.active))
+            await driving
+    except* GovernorLost as group:
+        raise group.exceptions[0] from None
+    finally:
+        car.close()
+
+
+async def _resume(car: Car, name: str) -> None:
+    """Load the model that the car last drove with; without it the car waits for another."""
+    try:
+        await car.load(name)
+    except (PackageError, ModelMissing, Refusal) as error:
+        car.fault("model", f"The model {name} could not be loaded again: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

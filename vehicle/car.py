@@ -1,0 +1,378 @@
+"""Car: the state of one car. Verbs change it, loops read and feed it, snapshot() shows it.
+
+Everything runs on the thread of the event loop. Every change goes to the governor at once, through the mailbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from calibration.calibration import Calibration
+from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
+from inference.actions import throttle_for_stick
+from inference.package import ModelPackage, PackageError
+from inference.policy import OpenVinoPolicy, Policy
+from vehicle.gate import DriveMode, Proposal
+from vehicle.governor import Doorbell
+from vehicle.mailbox import Mailbox, Orders, Report
+from vehicle.models import ModelStore
+from vehicle.settings import Settings
+from vehicle.state import Latencies, Rates, Spread, VehicleState
+from vehicle.worker import Worker
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SILENCE: Final = 0.5
+"""Seconds without a picture, or without an answer of the model, after which the car stops itself."""
+SPREAD: Final = 0.1
+"""Seconds that the parts of one observation may lie apart."""
+EVENTS: Final = 1000
+SAMPLES: Final = 2048
+"""Latest measurements that a snapshot's spreads are made of."""
+
+
+class Refusal(RuntimeError):
+    """The car does not do what was asked; the message says why, and what to do first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth telling; `when` is wall-clock seconds since 1970, `level` that of logging."""
+
+    when: float
+    level: int
+    text: str
+
+
+class Newest(Generic[T]):
+    """The newest value of a stream: no queue, a slow reader misses some."""
+
+    def __init__(self) -> None:
+        self.value: T | None = None
+        self._came = asyncio.Event()
+
+    def put(self, value: T) -> None:
+        self.value = value
+        came, self._came = self._came, asyncio.Event()
+        came.set()
+
+    async def next(self) -> T:
+        """The first value put from now on."""
+        await self._came.wait()
+        assert self.value is not None
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A model ready to decide: the package, its policy and the one thread that the policy runs in."""
+
+    package: ModelPackage
+    policy: Policy
+    worker: Worker
+
+
+class Car:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ModelStore,
+        calibration: Calibration,
+        *,
+        cameras: int = 1,
+        has_lidar: bool = False,
+        open_policy: Callable[[ModelPackage], Policy] | None = None,
+    ) -> None:
+        self.settings, self.store = settings, store
+        self.mailbox, self.doorbell = Mailbox.create(), Doorbell()
+        self.mode, self.engaged = DriveMode.AUTONOMOUS, False
+        self.max_speed = settings.drive.max_speed
+        self.driver: Driver | None = None
+        self.loading: str | None = None
+        self.stopped_because: str | None = None
+        self.battery: float | None = None
+        self.network: tuple[str, ...] = ()
+        self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.frames: tuple[Newest[Frame], ...] = tuple(Newest() for _ in range(cameras))
+        self.scan: Newest[LidarScan] = Newest()
+        self.observations: Newest[Observation] = Newest()
+        self.changed = asyncio.Event()
+        """Replaced and set at each change of what the car is doing."""
+        self._has_lidar = has_lidar
+        self._open_policy = open_policy or self._open_openvino
+        self._calibration = calibration
+        self._proposals: dict[DriveMode, Proposal] = {}
+        self._faults: dict[str, str] = {}
+        self._turn = 0
+        self._loads = 0
+        self._frame_times: deque[float] = deque(maxlen=60)
+        self._decision_times: deque[float] = deque(maxlen=60)
+        self._inference: deque[float] = deque(maxlen=SAMPLES)
+        self._lateness: deque[float] = deque(maxlen=SAMPLES)
+        self._latency: deque[float] = deque(maxlen=SAMPLES)
+        self._ticks = self._pictures = 0
+        self._post()
+
+    def close(self) -> None:
+        """After the loops have ended."""
+        if self.driver is not None:
+            self.driver.worker.shutdown()
+        self.doorbell.close()
+        self.mailbox.close()
+
+    # What people ask for ----------------------------------------------------------------------------------------
+
+    def select(self, mode: DriveMode) -> None:
+        """Change who may wish; the car stops first, and waits for a start."""
+        if mode is not self.mode:
+            self._halt()
+            self.mode = mode
+            self._tell(logging.INFO, f"Mode: {mode.value}.")
+            self._post()
+
+    def start(self) -> None:
+        """Let the wishes of the mode through. Raises Refusal."""
+        if self.engaged:
+            return
+        now = _now()
+        if self.loading is not None:
+            raise Refusal(f"The model {self.loading} is still being loaded; start when it is ready.")
+        if "wires" in self._faults:
+            raise Refusal(self._faults["wires"])
+        if self.mode is DriveMode.AUTONOMOUS:
+            if self.driver is None:
+                raise Refusal("No model is loaded: choose one first.")
+            seen = self.observations.value
+            if seen is None or now - seen.t > SILENCE:
+                raise Refusal("The car sees nothing: check the camera.")
+        self._proposals.clear()
+        self._turn += 1
+        self.engaged, self.stopped_because = True, None
+        self._tell(logging.INFO, f"Started: {self.mode.value}.")
+        self._post()
+
+    def stop(self, reason: str | None = None) -> None:
+        """Bring the car to rest, now. `reason` is given when the car stops itself. Always works."""
+        if self.engaged:
+            self.stopped_because = reason
+            self._tell(logging.WARNING if reason else logging.INFO, f"Stopped: {reason}" if reason else "Stopped.")
+        self._halt()
+        self._post()
+
+    def limit_speed(self, part: float) -> None:
+        """Set the maximum-speed slider, 0..1. Raises Refusal."""
+        if not 0.0 <= part <= 1.0:
+            raise Refusal(f"The maximum speed must lie in 0..1, not {part}.")
+        self.max_speed = part
+        self._changed()
+
+    def steer(self, steering: float, stick: float) -> None:
+        """Manual: the hand's wish of this moment, steering and stick -1..1 (+ left, + forward). Raises Refusal."""
+        if not (-1.0 <= steering <= 1.0 and -1.0 <= stick <= 1.0):
+            raise Refusal(f"Steering and throttle must lie in -1..1, not {steering} and {stick}.")
+        action = Action(steering, throttle_for_stick(stick, self.max_speed))
+        self.propose(DriveMode.MANUAL, Proposal(action, _now()))
+
+    async def load(self, name: str) -> None:
+        """Make an installed model the driver, and the one to start with. The car stops first.
+
+        The newest call wins; one that it overtakes raises Refusal, as does a model that this car cannot feed.
+        Raises ModelMissing, or PackageError when the model is damaged; the old one then still drives.
+        """
+        package = self.store.get(name)
+        self._check(package)
+        self.stop(f"The model {name} is being loaded." if self.engaged else None)
+        self._loads += 1
+        turn = self._loads
+        self.loading = name
+        self._changed()
+        worker = Worker(f"model {name}")
+        try:
+            policy = await asyncio.get_running_loop().run_in_executor(worker, self._open_policy, package)
+            if turn != self._loads:
+                raise Refusal(f"The model {name} was overtaken by a newer choice.")
+        except BaseException as error:
+            worker.shutdown()
+            if not isinstance(error, Refusal | asyncio.CancelledError):
+                self._tell(logging.ERROR, f"The model {name} could not be loaded: {error}")
+            raise
+        finally:
+            if turn == self._loads:
+                self.loading = None
+                self._changed()
+        self.stop(f"The model {name} was loaded." if self.engaged else None)
+        if self.driver is not None:
+            self.driver.worker.shutdown()
+        self.driver = Driver(package, policy, worker)
+        self._inference.clear()
+        self.store.activate(name)
+        self._tell(logging.INFO, f"Loaded the model {name}.")
+        self._changed()
+
+    async def remove(self, name: str) -> None:
+        """Remove an installed model. Raises ModelMissing, OSError, or Refusal while it is the driver."""
+        if self.driver is not None and self.driver.package.name == name:
+            raise Refusal(f"The model {name} is loaded: load another one before you remove it.")
+        await self.store.remove(name)
+        self._tell(logging.INFO, f"Removed the model {name}.")
+
+    def unfit(self, package: ModelPackage) -> str | None:
+        """Why this car cannot drive with that model, if it cannot."""
+        if package.cameras > len(self.frames):
+            return f"{package.name} needs {package.cameras} camera(s), and this car has {len(self.frames)}."
+        if package.needs_lidar and not self._has_lidar:
+            return f"{package.name} needs a LiDAR, and this car has none."
+        return None
+
+    def snapshot(self) -> VehicleState:
+        report = self.mailbox.report()
+        now = _now()
+        return VehicleState(
+            t=now,
+            mode=self.mode,
+            engaged=self.engaged,
+            applied=report.applied if report else NEUTRAL,
+            max_speed=self.max_speed,
+            frames=self._pictures,
+            model=self.driver.package.name if self.driver else None,
+            loading=self.loading,
+            rates=Rates(_rate(self._frame_times, now), _rate(self._decision_times, now)),
+            latencies=Latencies(
+                *(Spread.of(1000 * s for s in samples) for samples in (self._inference, self._latency, self._lateness))
+            ),
+            realtime=report.realtime if report else False,
+            battery=self.battery,
+            network=self.network,
+            faults=tuple(self._faults.values()),
+            stopped_because=self.stopped_because,
+        )
+
+    # What the loops feed ----------------------------------------------------------------------------------------
+
+    @property
+    def turn(self) -> int:
+        """Grows whenever the car starts or stops: what was begun before is void."""
+        return self._turn
+
+    def saw(self, camera: int, frame: Frame) -> None:
+        """A picture has come."""
+        latest = self.frames[camera].value
+        if latest is not None and frame.t <= latest.t:
+            return
+        self.frames[camera].put(frame)
+        if camera == 0:
+            self._pictures += 1
+            self._frame_times.append(frame.t)
+        frames = [newest.value for newest in self.frames]
+        if all(frames):
+            parts = tuple(frame for frame in frames if frame is not None)
+            oldest = min(part.t for part in parts)
+            if max(part.t for part in parts) - oldest <= SPREAD:
+                self.observations.put(self._observe(oldest, parts))
+
+    def _observe(self, oldest: float, parts: tuple[Frame, ...]) -> Observation:
+        scan = self.scan.value
+        if self.driver is None or not self.driver.package.needs_lidar or scan is None:
+            return Observation(oldest, parts)
+        return Observation(min(oldest, scan.t), parts, scan)
+
+    def felt(self, scan: LidarScan) -> None:
+        """A turn of the LiDAR has come."""
+        self.scan.put(scan)
+
+    def heard(self) -> Report | None:
+        """The governor's latest report; call this a few times a second, its samples are few."""
+        report = self.mailbox.report()
+        if report is not None and report.ticks > self._ticks:
+            lateness, latency = self.mailbox.samples(report.ticks, self._ticks)
+            self._lateness.extend(lateness)
+            self._latency.extend(latency)
+            self._ticks = report.ticks
+        return report
+
+    def decided(self, turn: int, action: Action, t: float, seconds: float) -> None:
+        """The model has answered to what was seen at `t`, in that turn of the car; it took that many seconds."""
+        self._inference.append(seconds)
+        self._decision_times.append(t)
+        if turn == self._turn and self.engaged:
+            limited = Action(action.steering, action.throttle * self.max_speed)
+            self.propose(DriveMode.AUTONOMOUS, Proposal(limited, t))
+
+    def propose(self, mode: DriveMode, proposal: Proposal) -> None:
+        """Hand a wish to the governor, which lets it through or not."""
+        self._proposals[mode] = proposal
+        self._post()
+
+    def drop(self, reason: str) -> None:
+        """The model is not to be trusted any more."""
+        self.stop(reason)
+        if self.driver is not None:
+            self.driver.worker.shutdown()
+            self.driver = None
+        self._changed()
+
+    def fault(self, device: str, sentence: str) -> None:
+        """A device does not do its work, for the reason given, until `well` is called."""
+        first = device not in self._faults
+        self._faults[device] = sentence
+        if first:
+            self._tell(logging.WARNING, sentence)
+        self._changed()
+
+    def has_fault(self, device: str) -> bool:
+        return device in self._faults
+
+    def well(self, device: str) -> None:
+        if self._faults.pop(device, None) is not None:
+            self._tell(logging.INFO, f"{device.capitalize()} works again.")
+            self._changed()
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _check(self, package: ModelPackage) -> None:
+        reason = self.unfit(package)
+        if reason:
+            raise Refusal(reason)
+
+    def _open_openvino(self, package: ModelPackage) -> Policy:
+        return OpenVinoPolicy(package, self.settings.inference.device, self.store.cache(package))
+
+    def _halt(self) -> None:
+        self.engaged = False
+        self._proposals.clear()
+        self._turn += 1
+
+    def _post(self) -> None:
+        self.mailbox.post(Orders(self.mode, self.engaged, self._proposals, self._calibration))
+        self.doorbell.ring()
+        self._changed()
+
+    def _changed(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+    def _tell(self, level: int, text: str) -> None:
+        log.log(level, "%s", text)
+        self.events.append(Event(time.time(), level, text))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _rate(times: deque[float], now: float) -> float:
+    """Events a second over the latest two seconds; 0 when none came within one."""
+    recent = [t for t in times if now - t <= 2.0]
+    if len(recent) < 2 or now - recent[-1] > 1.0:
+        return 0.0
+    return (len(recent) - 1) / (recent[-1] - recent[0])
+
+
+__all__ = ["Car", "Driver", "Event", "Newest", "PackageError", "Refusal"]
