@@ -1,0 +1,1 @@
+"""The headless simulator: a track, a car on it, and the daemon's devices filled by them."""

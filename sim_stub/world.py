@@ -1,0 +1,144 @@
+"""The world around one simulated car: it lives on to whatever time somebody looks at it, and keeps the laps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from calibration.calibration import DEFAULT, Calibration
+from sim_stub.dynamics import DEEPRACER, FRONT_POINT, FULL_LOCK, WHEELS, YAW, Profile, State, X, Y, advance, to_world
+from sim_stub.track import Track
+from sim_stub.wires import Pulse, Tape
+
+TICK: Final = 0.01
+"""Seconds between two looks of the referee."""
+DEFAULT_TOP_SPEED: Final = 2.0
+LATEST_LAPS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What somebody beside the track knows. `position` is the car's front point (m), `heading` rad, `speed` m/s."""
+
+    position: tuple[float, float]
+    heading: float
+    speed: float
+    progress: float
+    """Per cent of the current lap."""
+    lap_time: float
+    """Seconds since the current lap began."""
+    laps: tuple[float, ...]
+    """Seconds of each finished lap, oldest first."""
+    off_track: int
+    """How often all four wheels left the road; the car was then put back on the centre line, at rest."""
+
+
+class World:
+    """One car on one track, driven by the pulses on a tape.
+
+    `truth` is how this car's servo and motor really answer, whatever the daemon believes. `start` is where on the lap
+    the car stands at first, 0..1. At full throttle it drives `top_speed` m/s.
+    """
+
+    def __init__(
+        self,
+        track: Track,
+        tape: Tape,
+        now: float,
+        *,
+        start: float = 0.0,
+        truth: Calibration = DEFAULT,
+        profile: Profile = DEEPRACER,
+    ) -> None:
+        self.track, self.truth, self.profile = track, truth, profile
+        self.top_speed = DEFAULT_TOP_SPEED
+        self.state: State = np.zeros((1, 5))
+        self.laps: list[float] = []
+        self.off_track = 0
+        self._tape, self._now = tape, now
+        self._read, _ = tape.read(0)
+        self._pulse = tape.latest()
+        self._lap_began: float | None = None
+        self._start = start % 1.0 if track.closed else 0.0
+        self._progress = 0.0
+        self._put(self._start * track.length)
+
+    def advance(self, now: float) -> None:
+        """Live on to `now`; a time that has passed is no error and changes nothing."""
+        self._read, pulses = self._tape.read(self._read)
+        for pulse in pulses:
+            self._live(min(pulse.t, now))
+            self._pulse = pulse
+        self._live(now)
+
+    def standing(self) -> Standing:
+        front = to_world(self.state, np.array([[FRONT_POINT, 0.0]]))[0, 0]
+        return Standing(
+            position=(float(front[0]), float(front[1])),
+            heading=float(self.state[0, YAW]),
+            speed=float(self.state[0, 3]),
+            progress=self._progress,
+            lap_time=self._now - self._lap_began if self._lap_began is not None else 0.0,
+            laps=tuple(self.laps),
+            off_track=self.off_track,
+        )
+
+    def _live(self, until: float) -> None:
+        command = np.array([self._command(self._pulse)])
+        while until - self._now > 1e-9:
+            step = min(TICK, until - self._now)
+            self.state = advance(self.state, command, step, self.profile)
+            self._now += step
+            if abs(self.state[0, 3]) > 1e-3:
+                self._judge()
+
+    def _command(self, pulse: Pulse | None) -> tuple[float, float]:
+        """Wheel angle (rad) and speed (m/s) that the pulses ask this car for."""
+        if pulse is None or not pulse.live:
+            return 0.0, 0.0
+        action = self.truth.action(pulse.command)
+        return action.steering * float(FULL_LOCK), speed_part(action.throttle) * self.top_speed
+
+    def _judge(self) -> None:
+        """Progress as the original counts it: from the starting point, wrapped so that it never jumps by half a lap."""
+        front = to_world(self.state, np.array([[FRONT_POINT, 0.0]]))[0]
+        part = float(self.track.distance_along(front)[0]) / self.track.length
+        progress = 100 * (part - self._start)
+        progress += 100 * round((self._progress - progress) / 100) if self.track.closed else 0
+        self._progress = progress
+        if self._lap_began is None:
+            self._lap_began = self._now
+        if progress >= 100:
+            self.laps = [*self.laps, self._now - self._lap_began][-LATEST_LAPS:]
+            self._lap_began = self._now
+            self._progress -= 100
+            if not self.track.closed:
+                self._put(0.0)
+        elif not self.track.on_road(to_world(self.state, WHEELS)[0]).any():
+            self.off_track += 1
+            self._put(part * self.track.length)
+
+    def _put(self, along: float) -> None:
+        """Set the car down at rest, its front point on the centre line, `along` metres from the first waypoint."""
+        point, heading = self.track.place(np.array([along]))
+        self.state = np.zeros((1, 5))
+        self.state[0, YAW] = heading[0]
+        self.state[0, [X, Y]] = point[0] - FRONT_POINT * np.array([np.cos(heading[0]), np.sin(heading[0])])
+
+
+def speed_part(throttle: float) -> float:
+    """Part of the top speed, -1..1, that the simulated motor makes of a throttle of -1..1.
+
+    The inverse of the throttle curve that models are driven with, so that a model gets the speed it asks for. That
+    curve is flat at its top; above three quarters of the top speed a straight line takes over.
+    """
+    size = abs(throttle)
+    knee = -1.2 * 0.75**2 + 2.2 * 0.75
+    if size < knee:
+        part = (2.2 - math.sqrt(2.2**2 - 4.8 * size)) / 2.4
+    else:
+        part = 0.75 + 0.25 * (size - knee) / (1 - knee)
+    return math.copysign(part, throttle)
