@@ -75,7 +75,7 @@ class LidarConfig:
         if self.num_values < 1 or self.num_sectors < 1 or self.num_values % self.num_sectors or self.num_values > 4096:
             raise PackageError("lidar_config: num_values must be 1..4096 and a multiple of num_sectors.")
         if not -360 <= self.min_angle <= self.max_angle <= 360:
-            raise PackageError("lidar_config: min_angle must not be larger than max_angle.")
+            raise PackageError("lidar_config: min_angle must not be larger than max_angle, and both lie in -360..360.")
         if not 0 <= self.min_distance <= min(self.max_distance, self.clipping_distance):
             raise PackageError("lidar_config: min_distance must not be larger than max_distance and clipping_distance.")
         if min(self.max_distance, self.clipping_distance) < SHORTEST_REACH:
@@ -138,6 +138,8 @@ def unpack(source: Path, folder: Path, name: str | None = None) -> ModelPackage:
     Nothing else of the source is written. The source's own names are never used as paths. Raises PackageError, or
     OSError when the disk does not take it; `folder` then holds whatever came before.
     """
+    if not source.exists():
+        raise PackageError(f"There is no file {source}.")
     files = _Finds(folder)
     try:
         if source.is_dir():

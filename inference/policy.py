@@ -40,16 +40,19 @@ class OpenVinoPolicy:
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             model = core.read_model(package.graph)
-            self._sensors = _match(model, package)
+            if not model.outputs:
+                raise PackageError(f"The model of {package.name} answers nothing.")
+            matched = _match(model, package)
             model.reshape({port: [1, *list(port.get_partial_shape())[1:]] for port in model.inputs})
             compiled = core.compile_model(model, device, options)
         except RuntimeError as error:
             raise PackageError(f"OpenVINO cannot read the model of {package.name}: {_gist(error)}.") from error
-        self._inputs = [_Input(port, self._sensors[port.get_any_name()], package) for port in compiled.inputs]
+        # By place, not by name: where compiling drops a node, a port goes by that node's name as well.
+        self._inputs = [_Input(port, *fit, package) for port, fit in zip(compiled.inputs, matched, strict=True)]
         self._output = compiled.outputs[0]
         answers = list(self._output.get_partial_shape())
         wanted = package.metadata.action_space.outputs
-        if len(answers) != 2 or not answers[1].is_static or answers[1].get_length() != wanted:
+        if len(answers) != 2 or not answers[0].compatible(ov.Dimension(1)) or answers[1] != wanted:
             raise PackageError(
                 f"The model of {package.name} answers with shape {self._output.get_partial_shape()}, "
                 f"but its action space has {wanted} values."
@@ -71,12 +74,12 @@ class OpenVinoPolicy:
 class _Input:
     """One input of the network: which sensor feeds it, at what size, in which order of axes."""
 
-    def __init__(self, port: ov.ConstOutput, sensor: Sensor, package: ModelPackage) -> None:
+    def __init__(self, port: ov.ConstOutput, name: str, sensor: Sensor, package: ModelPackage) -> None:
         self.sensor = sensor
         self.lidar = package.metadata.lidar
         self.size = (WIDTH, HEIGHT)
         self.planar = False
-        name, shape = port.get_any_name(), port.get_partial_shape()
+        shape = port.get_partial_shape()
         if shape.is_dynamic or port.get_element_type() != ov.Type.f32:
             raise PackageError(f"Input {name} of {package.name} must be float32 of a fixed shape, not {shape}.")
         sizes = tuple(shape.to_shape())
@@ -99,19 +102,19 @@ class _Input:
         return values
 
 
-def _match(model: ov.Model, package: ModelPackage) -> dict[str, Sensor]:
-    """Which sensor feeds which input, by name; the order of `sensor` in the metadata means nothing."""
+def _match(model: ov.Model, package: ModelPackage) -> list[tuple[str, Sensor]]:
+    """Each input's name and the sensor that feeds it; the order of `sensor` in the metadata means nothing."""
     names = [port.get_any_name() for port in model.inputs]
     if len(names) == len(package.sensors) == 1:
-        return {names[0]: package.sensors[0]}
-    matched: dict[str, Sensor] = {}
+        return [(names[0], package.sensors[0])]
+    matched: list[tuple[str, Sensor]] = []
     for name in names:
         fits = [sensor for sensor in package.sensors if sensor.value in name.split("/")]
         fits = fits or [sensor for sensor in package.sensors if sensor.value in name]
         if len(fits) != 1:
             raise PackageError(f"Input {name} of {package.name} belongs to none of its sensors.")
-        matched[name] = fits[0]
-    if sorted(matched.values()) != sorted(package.sensors):
+        matched.append((name, fits[0]))
+    if sorted(sensor for _, sensor in matched) != sorted(package.sensors):
         raise PackageError(f"{package.name} names sensors that its model has no input for.")
     return matched
 

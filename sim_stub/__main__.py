@@ -41,15 +41,20 @@ log = logging.getLogger("sim_stub")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.speedup and not options.headless:
+        parser.error("--speedup needs --headless: nobody could watch a page on a clock that jumps")
     logging.basicConfig(
         level=logging.WARNING if options.headless else logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
+        settings = _settings(options)
         with claim(options.state), tempfile.TemporaryDirectory(prefix="hotlap-") as folder:
             wires = options.wires or Path(folder) / "wires"
+            name = asyncio.run(_install(options, settings))
             with asyncio.Runner(loop_factory=JumpingLoop if options.speedup else None) as runner:
-                return runner.run(_drive(options, wires))
+                return runner.run(_drive(options, settings, name, wires))
     except (*TOLD, ExceptionGroup) as error:
         leaves = list(_leaves(error))
         if not all(isinstance(leaf, TOLD) for leaf in leaves):
@@ -59,16 +64,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 3 if any(isinstance(leaf, GovernorLost) for leaf in leaves) else 2
 
 
-async def _drive(options: argparse.Namespace, wires: Path) -> int:
-    settings = _settings(options)
-    loop = asyncio.get_running_loop()
+async def _install(options: argparse.Namespace, settings: Settings) -> str:
+    """The name of the model to drive with, installed."""
     store = ModelStore(options.state, settings.inference.device)
     if options.model is None:
-        name = store.active or (await store.add(SAMPLE)).name
-    elif options.model in store.names():
-        name = options.model
-    else:
-        name = (await store.add(Path(options.model))).name
+        return store.active or (await store.add(SAMPLE)).name
+    if options.model in store.names():
+        return str(options.model)
+    return (await store.add(Path(options.model))).name
+
+
+async def _drive(options: argparse.Namespace, settings: Settings, name: str, wires: Path) -> int:
+    loop = asyncio.get_running_loop()
+    store = ModelStore(options.state, settings.inference.device)
     remembered = calibration_store.load(options.state / "calibration.json")
     car = Car(settings, store, remembered.calibration)
     if remembered.fault:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 State: TypeAlias = NDArray[np.float64]
-"""float64[batch, 5]: x and y of the car's origin (m), yaw (rad, counter-clockwise), speed (m/s), front wheels (rad, + left)."""
+"""float64[batch, 5]: x and y of the car's origin (m), yaw (rad), speed (m/s), front wheels (rad, + left)."""
 Command: TypeAlias = NDArray[np.float64]
 """float64[batch, 2]: wanted front wheel angle (rad, + left) and wanted speed (m/s, + forward)."""
 
@@ -37,7 +37,7 @@ class Profile:
 
 
 DEEPRACER: Final = Profile(speed_lag=0.25, steering_lag=0.05, wheelbase=0.20, slip=0.01)
-"""The car on the table: motor, wheelbase and slip as fitted to traces of training; a servo that turns 60 degrees in 0.12 s."""
+"""The car on the table: motor, wheelbase and slip as fitted to traces; a servo that turns 60 degrees in 0.12 s."""
 
 
 def advance(state: State, command: Command, seconds: float, profile: Profile) -> State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
+from shapely.geometry.base import BaseGeometry
 
 FOLDER = Path(__file__).parent / "tracks"
 WAYPOINT_SPACING = 0.15
@@ -62,8 +63,8 @@ class Track:
         return shapely.LineString(self.centre)
 
     @cached_property
-    def road(self) -> shapely.Polygon:
-        """The road as a polygon, borders included."""
+    def road(self) -> BaseGeometry:
+        """The road as an area, borders included."""
         if self.closed:
             rings = sorted((shapely.Polygon(self.inner), shapely.Polygon(self.outer)), key=lambda p: float(p.area))
             road = rings[1].buffer(0).difference(rings[0].buffer(0))
@@ -138,12 +139,11 @@ def _read_toml(path: Path) -> Track:
     half = float(figures["width_m"]) / 2
     ccw = bool(shapely.is_ccw(shapely.LinearRing(centre)))
     inner, outer = (centre + half * left, centre - half * left)[:: 1 if ccw else -1]
-    return Track(path.stem, figures["title"], centre, inner, outer, Colours(**dict(_colours(figures))))
+    return Track(path.stem, figures["title"], centre, inner, outer, Colours(**_colours(figures)))
 
 
-def _colours(figures: Mapping[str, Mapping[str, list[int]]]) -> Iterator[tuple[str, RGB]]:
-    for name, (red, green, blue) in figures.get("colours", {}).items():
-        yield name, (red, green, blue)
+def _colours(figures: Mapping[str, Mapping[str, list[int]]]) -> dict[str, RGB]:
+    return {name: (red, green, blue) for name, (red, green, blue) in figures.get("colours", {}).items()}
 
 
 def _read_route(path: Path) -> Track:

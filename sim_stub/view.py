@@ -86,9 +86,7 @@ class Scene:
 
     def _fill(self, ground: Image, rings: Iterable[NDArray[np.float64]], colour: RGB) -> None:
         fixed_point = 8
-        corners = [
-            np.round(((ring - self.low) / TEXEL - 0.5) * (1 << fixed_point)).astype(np.int32) for ring in rings
-        ]
+        corners = [np.round(((ring - self.low) / TEXEL - 0.5) * (1 << fixed_point)).astype(np.int32) for ring in rings]
         cv2.fillPoly(ground, corners, _bgr(colour), cv2.LINE_AA, fixed_point)
 
 
@@ -194,4 +192,4 @@ def _bgr(colour: RGB, shade: float = 1.0) -> tuple[int, int, int]:
 
 
 def _pack(colour: RGB, shade: float = 1.0) -> np.uint32:
-    return np.array([*_bgr(colour, shade), 255], np.uint8).view(np.uint32)[0]
+    return np.uint32(np.array([*_bgr(colour, shade), 255], np.uint8).view(np.uint32)[0])

@@ -137,8 +137,6 @@ def speed_part(throttle: float) -> float:
     """
     size = abs(throttle)
     knee = -1.2 * 0.75**2 + 2.2 * 0.75
-    if size < knee:
-        part = (2.2 - math.sqrt(2.2**2 - 4.8 * size)) / 2.4
-    else:
-        part = 0.75 + 0.25 * (size - knee) / (1 - knee)
+    straight = 0.75 + 0.25 * (size - knee) / (1 - knee)
+    part = (2.2 - math.sqrt(2.2**2 - 4.8 * size)) / 2.4 if size < knee else straight
     return math.copysign(part, throttle)

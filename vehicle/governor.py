@@ -141,7 +141,12 @@ async def in_this_loop(wires: Wires, mailbox: Mailbox, doorbell: Doorbell) -> No
     loop = asyncio.get_running_loop()
     act = Act(mailbox, wires.open(), loop.time)
     rung = asyncio.Event()
-    loop.add_reader(doorbell.fd, lambda: (os.eventfd_read(doorbell.fd), rung.set()))
+
+    def ring() -> None:
+        os.eventfd_read(doorbell.fd)
+        rung.set()
+
+    loop.add_reader(doorbell.fd, ring)
     try:
         for due in _ticks(loop.time):
             act.tick(due)

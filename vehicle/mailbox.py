@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from calibration.calibration import Calibration, CalibrationError, Channel
 from drivers.signals import Action
@@ -124,7 +124,7 @@ class Mailbox:
         end = at + _CHECK.size + len(data)
         self._memory[at:end] = _CHECK.pack(zlib.crc32(data)) + data
 
-    def _get(self, at: int, form: struct.Struct) -> tuple[int, ...] | None:
+    def _get(self, at: int, form: struct.Struct) -> tuple[Any, ...] | None:
         data = self._memory[at : at + _CHECK.size + form.size]
         (check,) = _CHECK.unpack_from(data)
         payload = data[_CHECK.size :]

@@ -39,5 +39,3 @@ class Worker(concurrent.futures.Executor):
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-
-
