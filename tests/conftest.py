@@ -1,0 +1,48 @@
+"""What several folders' tests stand on: an installed model, and a loop whose clock jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from sim_stub.clock import JumpingLoop
+from vehicle.models import ModelStore
+
+SAMPLE = Path(__file__).parent.parent / "vehicle" / "sample.tar.gz"
+
+Jump: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture
+def jump() -> Jump:
+    """Runs a coroutine to its end on a loop whose clock jumps."""
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            return runner.run(work)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder in which the sample model is installed and active. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("installed")
+
+    async def install() -> None:
+        store = ModelStore(folder)
+        store.activate((await store.add(SAMPLE)).name)
+
+    asyncio.run(install())
+    return folder
+
+
+@pytest.fixture
+def state(installed: Path, tmp_path: Path) -> Path:
+    """A state folder of the test's own, with the sample model."""
+    return shutil.copytree(installed, tmp_path / "state", symlinks=True)

@@ -1,0 +1,585 @@
+"""The daemon's loops around a simulated rig, on a clock that jumps: what drives, what stops, and what never moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibration.calibration import DEFAULT
+from drivers.signals import NEUTRAL, Action, Frame, Observation
+from inference.actions import OutputError
+from inference.package import ModelPackage, read
+from inference.policy import Policy
+from sim_stub import track
+from sim_stub.rig import SimRig
+from sim_stub.wires import Pulse, Tape
+from sim_stub.world import World
+from tests.conftest import Jump
+from vehicle import daemon
+from vehicle.car import EVENTS, Car, Refusal
+from vehicle.gate import DriveMode
+from vehicle.governor import Actor, Doorbell, GovernorLost, in_this_loop
+from vehicle.mailbox import Mailbox
+from vehicle.models import ModelStore
+from vehicle.settings import Drive, Settings
+
+REST = DEFAULT.command(NEUTRAL)
+AHEAD = Action(0.0, 0.5)
+
+
+@dataclass
+class Steady:
+    """Always wishes the same, and counts."""
+
+    action: Action = AHEAD
+    seen: list[float] = field(default_factory=list)
+
+    def decide(self, observation: Observation) -> Action:
+        self.seen.append(observation.t)
+        return self.action
+
+
+class Failing:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def decide(self, observation: Observation) -> Action:
+        raise self.error
+
+
+class Hanging:
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def decide(self, observation: Observation) -> Action:
+        self.let_go.wait()
+        return AHEAD
+
+
+@dataclass
+class Bench:
+    """A car, its rig and its daemon, running."""
+
+    car: Car
+    rig: SimRig
+    daemon: asyncio.Task[None]
+
+    def pulses(self) -> list[Pulse]:
+        return self.rig.tape.read(0)[1]
+
+    def moving(self) -> bool:
+        latest = self.rig.tape.latest()
+        return latest is not None and latest.live and latest.command.throttle_ns != REST.throttle_ns
+
+    def last_moving(self) -> float:
+        return max((pulse.t for pulse in self.pulses() if pulse.live and pulse.command != REST), default=-math.inf)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """Two models that nothing but their names tells apart; the policies come from the tests."""
+    store = ModelStore(tmp_path / "store")
+    for name in ("one", "two"):
+        draft = tmp_path / name
+        draft.mkdir()
+        (draft / "model.pb").write_bytes(name.encode())
+        (draft / "model_metadata.json").write_text('{"action_space": [{"steering_angle": 30, "speed": 1}]}')
+        package = draft.rename(tmp_path / "store" / "packages" / read(draft, name).digest)
+        (tmp_path / "store" / "models" / name).symlink_to(Path("..") / "packages" / package.name)
+    return store
+
+
+@contextlib.asynccontextmanager
+async def driving(
+    store: ModelStore,
+    policy: Policy | Callable[[ModelPackage], Policy],
+    *,
+    rate_hz: float = 10,
+    act: Actor = in_this_loop,
+    start: bool = True,
+) -> AsyncIterator[Bench]:
+    """The daemon with the model `one` loaded, engaged and moving."""
+    wires = store.root / "wires"
+    loop = asyncio.get_running_loop()
+    rig = SimRig(World(track.load("reinvent_base"), Tape(wires), loop.time()), wires)
+    settings = Settings(drive=Drive(rate_hz=rate_hz, max_speed=1.0))
+    opener = policy if callable(policy) else lambda _: policy
+    car = Car(settings, store, DEFAULT, open_policy=opener)
+    task = asyncio.create_task(daemon.run(rig.rig, car, act))
+    bench = Bench(car, rig, task)
+    try:
+        while car.observations.value is None or car.mailbox.report() is None:
+            await asyncio.sleep(0.01)
+        await car.load("one")
+        if start:
+            car.start()
+            await asyncio.sleep(0.5)
+        yield bench
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ExceptionGroup):
+            await task
+        car.close()
+
+
+def test_the_model_moves_the_car_through_gate_calibration_and_wires(jump: Jump, store: ModelStore) -> None:
+    async def drive() -> None:
+        async with driving(store, Steady(Action(0.25, 0.5))) as bench:
+            latest = bench.rig.tape.latest()
+            assert latest is not None
+            assert latest.command == DEFAULT.command(Action(0.25, 0.5))
+            assert bench.car.snapshot().applied == Action(0.25, 0.5)
+            assert bench.rig.world.standing().speed > 0.1
+
+    jump(drive())
+
+
+def test_nothing_moves_before_the_start(jump: Jump, store: ModelStore) -> None:
+    async def wait() -> None:
+        async with driving(store, Steady(), start=False) as bench:
+            await asyncio.sleep(3)
+            assert len(bench.pulses()) > 100
+            assert {pulse.command for pulse in bench.pulses()} == {REST}
+
+    jump(wait())
+
+
+def test_a_stop_puts_neutral_on_the_wires_at_once(jump: Jump, store: ModelStore) -> None:
+    async def stop() -> None:
+        async with driving(store, Steady()) as bench:
+            assert bench.moving()
+            bench.car.stop()
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.1)
+            assert bench.last_moving() <= now
+            assert not bench.moving()
+            assert bench.car.stopped_because is None
+
+    jump(stop())
+
+
+def test_a_stop_wins_over_a_decision_that_is_under_way(jump: Jump, store: ModelStore) -> None:
+    async def stop() -> None:
+        loop = asyncio.get_running_loop()
+        bench_of: list[Bench] = []
+
+        class StopsMeanwhile(Steady):
+            def decide(self, observation: Observation) -> Action:
+                stopped = threading.Event()
+
+                def stop_now() -> None:
+                    bench_of[0].car.stop()
+                    stopped.set()
+
+                if bench_of:
+                    loop.call_soon_threadsafe(stop_now)
+                    stopped.wait()
+                return super().decide(observation)
+
+        async with driving(store, StopsMeanwhile()) as bench:
+            bench_of.append(bench)
+            while bench.car.engaged:
+                await asyncio.sleep(0.01)
+            now = loop.time()
+            await asyncio.sleep(2)
+            assert bench.last_moving() <= now
+
+    jump(stop())
+
+
+def test_a_frozen_camera_means_neutral_within_half_a_second_and_no_surprise_when_it_returns(
+    jump: Jump, store: ModelStore
+) -> None:
+    async def freeze() -> None:
+        async with driving(store, Steady()) as bench:
+            assert bench.moving()
+            bench.rig.faults.camera_frozen = True
+            frozen = bench.car.observations.value
+            assert frozen is not None
+            await asyncio.sleep(3)
+            assert frozen.t < bench.last_moving() <= frozen.t + 0.5
+            assert not bench.car.engaged
+            assert "No picture" in str(bench.car.stopped_because)
+            assert any("camera" in fault for fault in bench.car.snapshot().faults)
+            bench.rig.faults.camera_frozen = False
+            await asyncio.sleep(2)
+            assert not bench.moving()
+            assert bench.car.snapshot().faults == ()
+            bench.car.start()
+            await asyncio.sleep(0.5)
+            assert bench.moving()
+
+    jump(freeze())
+
+
+def test_an_unplugged_camera_is_a_fault_and_comes_back_without_a_restart(jump: Jump, store: ModelStore) -> None:
+    async def unplug() -> None:
+        async with driving(store, Steady()) as bench:
+            bench.rig.faults.camera_gone = True
+            await asyncio.sleep(2)
+            assert not bench.moving()
+            assert bench.car.snapshot().faults == ("The simulated camera is unplugged.",)
+            with pytest.raises(Refusal, match="camera"):
+                bench.car.start()
+            bench.rig.faults.camera_gone = False
+            await asyncio.sleep(1)
+            assert bench.car.snapshot().faults == ()
+
+    jump(unplug())
+
+
+def test_a_camera_that_loses_every_third_picture_still_drives(jump: Jump, store: ModelStore) -> None:
+    async def lose() -> None:
+        policy = Steady()
+        async with driving(store, policy) as bench:
+            bench.rig.faults.drop_every = 3
+            policy.seen.clear()
+            await asyncio.sleep(10)
+            assert bench.moving()
+            assert 90 <= len(policy.seen) <= 101
+
+    jump(lose())
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (Failing(RuntimeError("the tensor melted")), "the tensor melted"),
+        (Failing(OutputError("shape (7,)")), "shape (7,)"),
+        (Failing(MemoryError()), "MemoryError"),
+        (Steady(Action(math.nan, 0.5)), "not finite"),
+        (Steady(Action(0.0, math.inf)), "not finite"),
+    ],
+)
+def test_a_model_that_fails_stops_the_car_with_the_reason(
+    jump: Jump, store: ModelStore, policy: Policy, words: str
+) -> None:
+    async def fail() -> None:
+        async with driving(store, policy) as bench:
+            await asyncio.sleep(1)
+            assert not bench.car.engaged
+            assert not bench.daemon.done()
+            assert bench.last_moving() == -math.inf
+            assert words in str(bench.car.snapshot().stopped_because)
+
+    jump(fail())
+
+
+def test_a_wish_beyond_the_range_never_reaches_the_wires(jump: Jump, store: ModelStore) -> None:
+    async def exaggerate() -> None:
+        async with driving(store, Steady(Action(0.0, 7.0))) as bench:
+            await asyncio.sleep(1)
+            assert {pulse.command for pulse in bench.pulses()} == {REST}
+
+    jump(exaggerate())
+
+
+async def test_a_model_that_hangs_means_neutral_within_half_a_second_of_its_last_picture(store: ModelStore) -> None:
+    hanging = Hanging()
+    steady = Steady()
+
+    def opened(package: ModelPackage) -> Policy:
+        return steady if package.name == "one" else hanging
+
+    try:
+        async with driving(store, opened) as bench:
+            await bench.car.load("two")
+            bench.car.start()
+            await _until(lambda: not bench.car.engaged)
+            assert bench.last_moving() <= steady.seen[-1] + 0.5
+            assert "did not answer" in str(bench.car.stopped_because)
+            assert bench.car.snapshot().model is None
+            with pytest.raises(Refusal, match="No model"):
+                bench.car.start()
+            await bench.car.load("one")
+            bench.car.start()
+            await _until(bench.moving)
+    finally:
+        hanging.let_go.set()
+
+
+async def test_a_model_that_hangs_while_driving_stops_the_wires(store: ModelStore) -> None:
+    class HangsLater(Hanging):
+        seen: tuple[float, ...] = ()
+
+        def decide(self, observation: Observation) -> Action:
+            self.seen += (observation.t,)
+            return AHEAD if len(self.seen) < 3 else super().decide(observation)
+
+    policy = HangsLater()
+    try:
+        async with driving(store, policy) as bench:
+            await _until(lambda: not bench.car.engaged)
+            assert policy.seen[1] < bench.last_moving() <= policy.seen[1] + 0.5
+    finally:
+        policy.let_go.set()
+
+
+def test_jammed_wires_stop_the_car_and_come_back_without_a_restart(jump: Jump, store: ModelStore) -> None:
+    async def jam() -> None:
+        async with driving(store, Steady()) as bench:
+            bench.rig.tape.jammed = True
+            await asyncio.sleep(0.5)
+            assert not bench.car.engaged
+            assert "pulses" in str(bench.car.stopped_because)
+            with pytest.raises(Refusal, match="pulses"):
+                bench.car.start()
+            bench.rig.tape.jammed = False
+            await asyncio.sleep(0.5)
+            assert bench.car.snapshot().faults == ()
+            assert not bench.moving()
+
+    jump(jam())
+
+
+def test_an_empty_battery_is_shown_and_never_invented(jump: Jump, store: ModelStore) -> None:
+    async def unplug() -> None:
+        async with driving(store, Steady()) as bench:
+            assert bench.car.snapshot().battery == 1.0
+            bench.rig.faults.battery = None
+            await asyncio.sleep(daemon.SURVEY + 1)
+            assert bench.car.snapshot().battery is None
+
+    jump(unplug())
+
+
+@pytest.mark.parametrize("moment", np.linspace(0.0, 0.9, 37).tolist())
+def test_cancelled_at_any_moment_the_wires_are_released(jump: Jump, store: ModelStore, moment: float) -> None:
+    async def cancel() -> None:
+        wires = store.root / "wires"
+        loop = asyncio.get_running_loop()
+        rig = SimRig(World(track.load("oval_track"), Tape(wires), loop.time()), wires)
+        car = Car(Settings(), store, DEFAULT, open_policy=lambda _: Steady())
+        task = asyncio.create_task(daemon.run(rig.rig, car, in_this_loop))
+        loading = asyncio.create_task(car.load("one"))
+        with contextlib.suppress(TimeoutError, Refusal):
+            async with asyncio.timeout(moment):
+                await loading
+                await asyncio.sleep(0.3)
+                car.start()
+                await asyncio.sleep(10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        loading.cancel()
+        await asyncio.wait([loading])
+        latest = rig.tape.latest()
+        assert latest is None or (latest.command == REST and not latest.live)
+        assert not car.engaged
+        car.close()
+
+    jump(cancel())
+
+
+def test_a_driver_with_a_bug_ends_the_daemon_with_the_wires_released(jump: Jump, store: ModelStore) -> None:
+    class Buggy:
+        async def read(self) -> float:
+            await asyncio.sleep(1.0)
+            raise ZeroDivisionError("a bug in a driver")
+
+    async def run_into_it() -> None:
+        async with driving(store, Steady()) as bench:
+            car = bench.car
+            bench.daemon.cancel()
+            await asyncio.wait([bench.daemon])
+            rig = bench.rig.rig
+            buggy = type(rig)(rig.name, rig.cameras, rig.wires, battery=Buggy())
+            task = asyncio.create_task(daemon.run(buggy, car, in_this_loop))
+            await asyncio.sleep(0.5)
+            car.start()
+            await asyncio.sleep(0.4)
+            assert bench.moving()
+            with pytest.raises(ExceptionGroup) as caught:
+                await task
+            assert caught.group_contains(ZeroDivisionError)
+            latest = bench.rig.tape.latest()
+            assert latest is not None
+            assert (latest.command, latest.live) == (REST, False)
+
+    jump(run_into_it())
+
+
+def test_a_governor_that_ends_or_stands_still_ends_the_daemon(jump: Jump, store: ModelStore) -> None:
+    async def freezes(wires: object, mailbox: Mailbox, doorbell: Doorbell) -> None:
+        await asyncio.sleep(math.inf)
+
+    async def lose() -> None:
+        wires = store.root / "wires"
+        rig = SimRig(World(track.load("oval_track"), Tape(wires), 0.0), wires)
+        car = Car(Settings(), store, DEFAULT)
+        with pytest.raises(ExceptionGroup) as caught:
+            await daemon.run(rig.rig, car, freezes)
+        assert caught.group_contains(GovernorLost)
+        car.close()
+
+    jump(lose())
+
+
+def test_loading_while_driving_stops_first_and_the_loops_run_on(jump: Jump, store: ModelStore) -> None:
+    async def load() -> None:
+        loop = asyncio.get_running_loop()
+        bench_of: list[Bench] = []
+        seen_inside: list[tuple[bool, str | None]] = []
+
+        def opened(package: ModelPackage) -> Policy:
+            if bench_of:
+                inside = asyncio.run_coroutine_threadsafe(_look(bench_of[0]), loop).result()
+                seen_inside.append(inside)
+            return Steady()
+
+        async with driving(store, opened) as bench:
+            assert bench.moving()
+            bench_of.append(bench)
+            await bench.car.load("two")
+            assert seen_inside == [(False, "two")]
+            assert not bench.car.engaged
+            assert "loaded" in str(bench.car.stopped_because)
+            assert bench.car.snapshot().model == "two"
+            assert store.active == "two"
+            bench.car.start()
+            await asyncio.sleep(0.5)
+            assert bench.moving()
+
+    async def _look(bench: Bench) -> tuple[bool, str | None]:
+        with pytest.raises(Refusal, match="still being loaded"):
+            bench.car.start()
+        return bench.car.engaged, bench.car.snapshot().loading
+
+    jump(load())
+
+
+async def test_of_two_loads_at_once_the_newest_wins(store: ModelStore) -> None:
+    gate = threading.Event()
+
+    def opened(package: ModelPackage) -> Policy:
+        gate.wait()
+        return Steady()
+
+    car = Car(Settings(), store, DEFAULT, open_policy=opened)
+    first, second = asyncio.create_task(car.load("one")), asyncio.create_task(car.load("two"))
+    await asyncio.sleep(0)
+    gate.set()
+    await second
+    with pytest.raises(Refusal, match="overtaken"):
+        await first
+    assert car.snapshot().model == "two"
+    assert car.snapshot().loading is None
+    car.close()
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_the_old_one(store: ModelStore) -> None:
+    def opened(package: ModelPackage) -> Policy:
+        if package.name == "two":
+            raise RuntimeError("no such graph")
+        return Steady()
+
+    car = Car(Settings(), store, DEFAULT, open_policy=opened)
+    await car.load("one")
+    with pytest.raises(RuntimeError, match="no such graph"):
+        await car.load("two")
+    assert (car.snapshot().model, car.snapshot().loading, store.active) == ("one", None, "one")
+    assert any("no such graph" in event.text for event in car.events if event.level == logging.ERROR)
+    with pytest.raises(Refusal, match="is loaded"):
+        await car.remove("one")
+    car.close()
+
+
+@pytest.mark.parametrize(("rate_hz", "decisions"), [(5, 100), (7, 140), (10, 200), (15, 300), (30, 600), (60, 600)])
+def test_decisions_keep_their_pace_without_drift(jump: Jump, store: ModelStore, rate_hz: float, decisions: int) -> None:
+    async def pace() -> None:
+        policy = Steady(NEUTRAL)
+        async with driving(store, policy, rate_hz=rate_hz):
+            policy.seen.clear()
+            await asyncio.sleep(20)
+        assert abs(len(policy.seen) - decisions) <= 2
+        assert max(np.diff(policy.seen)) <= 1 / rate_hz + 1 / 29
+
+    jump(pace())
+
+
+def test_the_speed_limit_scales_the_throttle_alone(jump: Jump, store: ModelStore) -> None:
+    async def limit() -> None:
+        async with driving(store, Steady(Action(0.5, 0.8))) as bench:
+            bench.car.limit_speed(0.5)
+            await asyncio.sleep(0.5)
+            assert bench.car.snapshot().applied == Action(0.5, 0.4)
+            for wrong in (-0.1, 1.1, math.nan):
+                with pytest.raises(Refusal, match=r"0\.\.1"):
+                    bench.car.limit_speed(wrong)
+
+    jump(limit())
+
+
+def test_a_change_of_mode_stops_and_the_hand_s_wish_dies_with_its_silence(jump: Jump, store: ModelStore) -> None:
+    async def change() -> None:
+        async with driving(store, Steady()) as bench:
+            car = bench.car
+            car.select(DriveMode.MANUAL)
+            await asyncio.sleep(0.1)
+            assert not bench.moving()
+            car.start()
+            await asyncio.sleep(0.5)
+            assert not bench.moving()
+            car.steer(0.0, 1.0)
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.1)
+            assert bench.moving()
+            await asyncio.sleep(1)
+            assert now < bench.last_moving() <= now + 0.5
+            with pytest.raises(Refusal, match=r"-1\.\.1"):
+                car.steer(math.nan, 0.0)
+
+    jump(change())
+
+
+async def test_a_start_without_a_model_or_a_picture_is_refused(store: ModelStore) -> None:
+    car = Car(Settings(), store, DEFAULT, open_policy=lambda _: Steady())
+    with pytest.raises(Refusal, match="No model"):
+        car.start()
+    await car.load("one")
+    with pytest.raises(Refusal, match="sees nothing"):
+        car.start()
+    assert not car.engaged
+    car.close()
+
+
+async def test_two_cameras_make_one_observation_only_when_they_saw_the_same_moment(store: ModelStore) -> None:
+    car = Car(Settings(), store, DEFAULT, cameras=2)
+    image = np.zeros((2, 2, 3), np.uint8)
+    car.saw(0, Frame(1.0, image))
+    assert car.observations.value is None
+    car.saw(1, Frame(1.05, image))
+    both = car.observations.value
+    assert both is not None
+    assert [frame.t for frame in both.frames] == [1.0, 1.05]
+    assert both.t == 1.0
+    car.saw(0, Frame(2.0, image))
+    assert car.observations.value is both
+    car.saw(0, Frame(1.5, image))
+    assert car.frames[0].value is not None
+    assert car.frames[0].value.t == 2.0
+    car.close()
+
+
+async def test_the_log_of_events_is_bounded(store: ModelStore) -> None:
+    car = Car(Settings(), store, DEFAULT)
+    for _ in range(EVENTS):
+        car.select(DriveMode.MANUAL)
+        car.select(DriveMode.AUTONOMOUS)
+    assert len(car.events) == EVENTS
+    car.close()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
