@@ -58,18 +58,19 @@ def _running(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str, f
         try:
             assert process.stdout is not None
             address = process.stdout.readline().split()[-1]
-            asyncio.run(_first_frame(address))
-            yield process, address, time.monotonic() - began
+            asyncio.run(_until(address, "frames"))
+            start_up = time.monotonic() - began
+            asyncio.run(_until(address, "engaged"))
+            yield process, address, start_up
         finally:
             process.terminate()
 
 
-async def _first_frame(address: str) -> None:
+async def _until(address: str, fact: str) -> None:
+    """Wait until the car's state has that fact."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(60):
-        while (await _state(session, address))["frames"] == 0:
+        while not (await _state(session, address))[fact]:
             await asyncio.sleep(0.01)
-        while not (await _state(session, address))["engaged"]:
-            await asyncio.sleep(0.05)
 
 
 async def _state(session: aiohttp.ClientSession, address: str) -> dict[str, Any]:

@@ -16,14 +16,15 @@ from typing import Final, Generic, TypeVar
 from calibration.calibration import Calibration
 from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
 from inference.actions import throttle_for_stick
-from inference.package import ModelPackage, PackageError
+from inference.package import ModelPackage
 from inference.policy import OpenVinoPolicy, Policy
 from vehicle.gate import DriveMode, Proposal
+from vehicle.gauges import Gauges
 from vehicle.governor import Doorbell
-from vehicle.mailbox import Mailbox, Orders, Report
+from vehicle.mailbox import Mailbox, Orders
 from vehicle.models import ModelStore
 from vehicle.settings import Settings
-from vehicle.state import Latencies, Rates, Spread, VehicleState
+from vehicle.state import VehicleState
 from vehicle.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ SILENCE: Final = 0.5
 SPREAD: Final = 0.1
 """Seconds that the parts of one observation may lie apart."""
 EVENTS: Final = 1000
-SAMPLES: Final = 2048
-"""Latest measurements that a snapshot's spreads are made of."""
 
 
 class Refusal(RuntimeError):
@@ -112,12 +111,7 @@ class Car:
         self._faults: dict[str, str] = {}
         self._turn = 0
         self._loads = 0
-        self._frame_times: deque[float] = deque(maxlen=60)
-        self._decision_times: deque[float] = deque(maxlen=60)
-        self._inference: deque[float] = deque(maxlen=SAMPLES)
-        self._lateness: deque[float] = deque(maxlen=SAMPLES)
-        self._latency: deque[float] = deque(maxlen=SAMPLES)
-        self._ticks = self._pictures = 0
+        self.gauges = Gauges(self.mailbox)
         self._post()
 
     def close(self) -> None:
@@ -211,7 +205,6 @@ class Car:
         if self.driver is not None:
             self.driver.worker.shutdown()
         self.driver = Driver(package, policy, worker)
-        self._inference.clear()
         self.store.activate(name)
         self._tell(logging.INFO, f"Loaded the model {name}.")
         self._changed()
@@ -240,13 +233,11 @@ class Car:
             engaged=self.engaged,
             applied=report.applied if report else NEUTRAL,
             max_speed=self.max_speed,
-            frames=self._pictures,
+            frames=self.gauges.pictures,
             model=self.driver.package.name if self.driver else None,
             loading=self.loading,
-            rates=Rates(_rate(self._frame_times, now), _rate(self._decision_times, now)),
-            latencies=Latencies(
-                *(Spread.of(1000 * s for s in samples) for samples in (self._inference, self._latency, self._lateness))
-            ),
+            rates=self.gauges.rates(now),
+            latencies=self.gauges.latencies(),
             realtime=report.realtime if report else False,
             battery=self.battery,
             network=self.network,
@@ -268,8 +259,7 @@ class Car:
             return
         self.frames[camera].put(frame)
         if camera == 0:
-            self._pictures += 1
-            self._frame_times.append(frame.t)
+            self.gauges.saw(frame.t)
         frames = [newest.value for newest in self.frames]
         if all(frames):
             parts = tuple(frame for frame in frames if frame is not None)
@@ -287,20 +277,9 @@ class Car:
         """A turn of the LiDAR has come."""
         self.scan.put(scan)
 
-    def heard(self) -> Report | None:
-        """The governor's latest report; call this a few times a second, its samples are few."""
-        report = self.mailbox.report()
-        if report is not None and report.ticks > self._ticks:
-            lateness, latency = self.mailbox.samples(report.ticks, self._ticks)
-            self._lateness.extend(lateness)
-            self._latency.extend(latency)
-            self._ticks = report.ticks
-        return report
-
     def decided(self, turn: int, action: Action, t: float, seconds: float) -> None:
         """The model has answered to what was seen at `t`, in that turn of the car; it took that many seconds."""
-        self._inference.append(seconds)
-        self._decision_times.append(t)
+        self.gauges.decided(t, seconds)
         if turn == self._turn and self.engaged:
             limited = Action(action.steering, action.throttle * self.max_speed)
             self.propose(DriveMode.AUTONOMOUS, Proposal(limited, t))
@@ -365,14 +344,3 @@ class Car:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _rate(times: deque[float], now: float) -> float:
-    """Events a second over the latest two seconds; 0 when none came within one."""
-    recent = [t for t in times if now - t <= 2.0]
-    if len(recent) < 2 or now - recent[-1] > 1.0:
-        return 0.0
-    return (len(recent) - 1) / (recent[-1] - recent[0])
-
-
-__all__ = ["Car", "Driver", "Event", "Newest", "PackageError", "Refusal"]

@@ -146,7 +146,7 @@ async def watch(car: Car) -> None:
             seen = newest.value
             if now - (seen.t if seen else began) > 2 * SILENCE and not car.has_fault(device):
                 car.fault(device, f"The {device} sends no picture; check its plug.")
-        report = car.heard()
+        report = car.gauges.heard()
         # Counted in looks, not seconds: after a pause of the whole machine both of us wake late.
         idle = 0 if report is not None and report.ticks != ticks else idle + 1
         ticks = report.ticks if report is not None else 0
