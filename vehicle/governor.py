@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -211,14 +212,24 @@ def _ticks(clock: Callable[[], float]) -> Iterator[float]:
 
 
 def _ask_for_realtime() -> bool:
-    """Real-time scheduling and locked memory, where this user is permitted them."""
+    """Real-time scheduling and locked memory, where this user is permitted them; else at least short turns."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     except PermissionError:
+        _ask_for_short_turns()
         return False
     lock_all = 3
     ctypes.CDLL(None).mlockall(lock_all)
     return True
+
+
+def _ask_for_short_turns() -> None:
+    """Tell the ordinary scheduler that 0.1 ms at a time will do: it then lets us run sooner (Linux 6.12)."""
+    call = {"x86_64": 314, "aarch64": 274}.get(os.uname().machine)
+    if call is not None:
+        turn_ns = 100_000
+        attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, 0, 0, turn_ns, 0, 0)
+        ctypes.CDLL(None).syscall(call, 0, attributes, 0)
 
 
 def _leave(*_: object) -> NoReturn:
