@@ -45,7 +45,7 @@ class OpenVinoPolicy:
             matched = _match(model, package)
             model.reshape({port: [1, *list(port.get_partial_shape())[1:]] for port in model.inputs})
             compiled = core.compile_model(model, device, options)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeError) as error:  # the latter: names in it are no text
             raise PackageError(f"OpenVINO cannot read the model of {package.name}: {_gist(error)}.") from error
         # By place, not by name: where compiling drops a node, a port goes by that node's name as well.
         self._inputs = [_Input(port, *fit, package) for port, fit in zip(compiled.inputs, matched, strict=True)]
@@ -122,4 +122,6 @@ def _match(model: ov.Model, package: ModelPackage) -> list[tuple[str, Sensor]]:
 def _gist(error: Exception) -> str:
     """The last sentence of OpenVINO's report: what went wrong, without where in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and "Please check that model format" in lines[-1]:
+        return "the file is damaged, or of another kind than its name says"
     return (lines[-1] if lines else type(error).__name__)[:200].rstrip(".")
