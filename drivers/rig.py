@@ -93,7 +93,7 @@ class Wires:
         module, _, function = self.opener.partition(":")
         try:
             opener = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise DeviceError(f"There is no actuator driver {self.opener!r}: {error}.") from error
         return cast(Actuators, opener(*self.arguments))
 

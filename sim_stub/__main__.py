@@ -107,7 +107,7 @@ async def _drive(options: argparse.Namespace, settings: Settings, name: str, wir
                 task.cancel()
             return status
     except asyncio.CancelledError:
-        return 0
+        return 1 if options.headless else 0
     finally:
         car.close()
     raise AssertionError("unreachable")

@@ -30,7 +30,7 @@ from vehicle.mailbox import Mailbox, Orders, Report
 PERIOD: Final = 0.020
 """Seconds between ticks: one period of the servo's pulse."""
 PRIORITY: Final = 50
-FAREWELL: Final = 1.0
+FAREWELL: Final = 0.3
 """Seconds that a governor may take to put the wires to rest and end."""
 WATCHDOG_TICKS: Final = 12
 

@@ -353,7 +353,6 @@ async def test_a_slow_viewer_misses_pictures_and_delays_nobody(address: str, car
             async with asyncio.timeout(0.3):
                 while True:
                     await slow.look()
-    print("SLOW", len(slow.seen), sum(map(len, slow.seen)))
     assert 1 <= len(slow.seen) < len(quick.seen) / 3
 
 
