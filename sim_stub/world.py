@@ -16,7 +16,9 @@ from sim_stub.wires import Pulse, Tape
 TICK: Final = 0.01
 """Seconds between two looks of the referee."""
 DEFAULT_TOP_SPEED: Final = 2.0
-LATEST_LAPS: Final = 100
+SHOWN_LAPS: Final = 100
+MOST_LAPS: Final = 10_000
+"""Laps remembered, a day of them; the oldest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,10 @@ class Standing:
     """Per cent of the current lap."""
     lap_time: float
     """Seconds since the current lap began."""
+    lap_count: int
+    """Laps finished."""
     laps: tuple[float, ...]
-    """Seconds of each finished lap, oldest first."""
+    """Seconds of each of the latest finished laps, oldest first."""
     off_track: int
     """How often all four wheels left the road; the car was then put back on the centre line, at rest."""
 
@@ -57,7 +61,7 @@ class World:
         self.top_speed = DEFAULT_TOP_SPEED
         self.state: State = np.zeros((1, 5))
         self.laps: list[float] = []
-        self.off_track = 0
+        self.off_track = self._lap_count = 0
         self._tape, self._now = tape, now
         self._read, _ = tape.read(0)
         self._pulse = tape.latest()
@@ -82,7 +86,8 @@ class World:
             speed=float(self.state[0, 3]),
             progress=self._progress,
             lap_time=self._now - self._lap_began if self._lap_began is not None else 0.0,
-            laps=tuple(self.laps),
+            lap_count=self._lap_count,
+            laps=tuple(self.laps[-SHOWN_LAPS:]),
             off_track=self.off_track,
         )
 
@@ -112,7 +117,8 @@ class World:
         if self._lap_began is None:
             self._lap_began = self._now
         if progress >= 100:
-            self.laps = [*self.laps, self._now - self._lap_began][-LATEST_LAPS:]
+            self.laps = [*self.laps, self._now - self._lap_began][-MOST_LAPS:]
+            self._lap_count += 1
             self._lap_began = self._now
             self._progress -= 100
             if not self.track.closed:

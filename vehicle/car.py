@@ -22,7 +22,7 @@ from vehicle.gate import DriveMode, Proposal
 from vehicle.gauges import Gauges
 from vehicle.governor import Doorbell
 from vehicle.mailbox import Mailbox, Orders
-from vehicle.models import ModelStore
+from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Settings
 from vehicle.state import VehicleState
 from vehicle.worker import Worker
@@ -180,21 +180,20 @@ class Car:
         The newest call wins; one that it overtakes raises Refusal, as does a model that this car cannot feed.
         Raises ModelMissing, or PackageError when the model is damaged; the old one then still drives.
         """
-        package = self.store.get(name)
-        self._check(package)
-        self.stop(f"The model {name} is being loaded." if self.engaged else None)
+        loop, worker = asyncio.get_running_loop(), Worker(f"model {name}")
         self._loads += 1
         turn = self._loads
-        self.loading = name
-        self._changed()
-        worker = Worker(f"model {name}")
         try:
-            policy = await asyncio.get_running_loop().run_in_executor(worker, self._open_policy, package)
-            if turn != self._loads:
-                raise Refusal(f"The model {name} was overtaken by a newer choice.")
+            package = await loop.run_in_executor(worker, self.store.get, name)
+            self._check(package, turn)
+            self.stop(f"The model {name} is being loaded." if self.engaged else None)
+            self.loading = name
+            self._changed()
+            policy = await loop.run_in_executor(worker, self._open_policy, package)
+            self._check(package, turn)
         except BaseException as error:
             worker.shutdown()
-            if not isinstance(error, Refusal | asyncio.CancelledError):
+            if not isinstance(error, Refusal | ModelMissing | asyncio.CancelledError):
                 self._tell(logging.ERROR, f"The model {name} could not be loaded: {error}")
             raise
         finally:
@@ -315,7 +314,9 @@ class Car:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _check(self, package: ModelPackage) -> None:
+    def _check(self, package: ModelPackage, load: int) -> None:
+        if load != self._loads:
+            raise Refusal(f"The model {package.name} was overtaken by a newer choice.")
         reason = self.unfit(package)
         if reason:
             raise Refusal(reason)

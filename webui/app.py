@@ -349,6 +349,7 @@ def _figures(standing: Standing) -> dict[str, object]:
         "speed": round(standing.speed, 3),
         "progress": round(standing.progress, 2),
         "lap_time": round(standing.lap_time, 3),
+        "lap_count": standing.lap_count,
         "laps": [round(lap, 3) for lap in standing.laps],
         "off_track": standing.off_track,
     }

@@ -50,8 +50,12 @@ class Standing(Protocol):
         """Seconds since the current lap began."""
 
     @property
+    def lap_count(self) -> int:
+        """Laps finished."""
+
+    @property
     def laps(self) -> Sequence[float]:
-        """Seconds of each finished lap, oldest first."""
+        """Seconds of each of the latest finished laps, oldest first."""
 
     @property
     def off_track(self) -> int:

@@ -105,8 +105,10 @@ class RigContract:
         async def late(device: Camera | Lidar) -> float:
             await device.read()
             await asyncio.sleep(1.0)
-            read = await device.read()
-            return asyncio.get_running_loop().time() - read.t
+            first = await device.read()
+            age = asyncio.get_running_loop().time() - first.t
+            assert (await device.read()).t > first.t
+            return age
 
         devices: list[Camera | Lidar] = [*rig.cameras]
         if rig.lidar is not None:

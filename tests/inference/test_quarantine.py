@@ -52,7 +52,6 @@ BROKEN = {
     "no archive": (b"no archive", "'a.tar.gz' is no complete .tar or .tar.gz archive"),
     "no metadata": (archive({"m.pb": b"g"}), f"has no {METADATA}"),
     "cut graph": (archive({"m.pb": frozen()[:-30], METADATA: metadata()}), "OpenVINO cannot read the model of a"),
-    "garbage": (archive({"m.pb": b"\x0a" * 999, METADATA: metadata()}), "OpenVINO cannot read the model of a"),
     "another size": (archive({"m.onnx": onnx(), METADATA: metadata(7)}), "its action space has 7 values"),
     "no numbers": (archive({"m.onnx": onnx(NAN), METADATA: metadata()}), "numbers that are not finite"),
 }
@@ -101,9 +100,9 @@ def test_a_model_that_eats_all_time_is_refused(tmp_path: Path, folder: Path) -> 
     assert daemon(endless, folder, "RLIMIT_CPU", 2).startswith("PackageError a broke the program that tried to load it")
 
 
-def test_a_model_that_eats_all_memory_is_refused(tmp_path: Path, folder: Path) -> None:
-    wide = package(tmp_path / "a.tar.gz", onnx(wide=1 << 34))
-    assert daemon(wide, folder, "RLIMIT_AS", 4 << 30).startswith("PackageError OpenVINO cannot read the model of a")
+async def test_a_model_that_eats_all_memory_is_refused(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(PackageError, match=r"^OpenVINO cannot read the model of a: .*\.$"):
+        await admit(package(tmp_path / "a.tar.gz", onnx(wide=1 << 34)), folder, "a")
 
 
 def test_a_full_disk_is_no_fault_of_the_package(tmp_path: Path, folder: Path) -> None:

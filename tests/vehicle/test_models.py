@@ -154,7 +154,6 @@ async def test_an_installation_that_was_given_up_leaves_the_store_as_it_was(stor
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(store.add(template / "two.tar.gz", "one"), 0.01)
     assert tree(store.root) == before
-    assert (await store.add(template / "two.tar.gz", "one")).digest == store.get("two").digest
 
 
 FULL = """

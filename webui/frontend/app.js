@@ -87,7 +87,7 @@ const show = {
     const fallen = find("#off-track");
     fallen.parentElement.classList.toggle("some", news.off_track > 0);
     write(fallen, String(news.off_track));
-    laps(news.laps);
+    laps(news.laps, news.lap_count - news.laps.length + 1);
   },
 
   latencies(news, t) {
@@ -132,23 +132,23 @@ function balance(row, value, word) {
 
 let lapsShown = "";
 
-function laps(times) {
-  const told = times.join();
+function laps(times, first) {
+  const told = [first, ...times].join();
   if (told === lapsShown) return;
   lapsShown = told;
   const best = Math.min(...times);
   const widest = Math.max(0.5, Math.max(...times) - best);
   write(find("#best"), times.length ? minutes(best) : "–");
   write(find("#last"), times.length ? minutes(times.at(-1)) : "–");
-  const first = times.indexOf(best);
+  const winner = times.indexOf(best);
   const rows = times.map((time, place) => {
     const bar = make("i", "");
     bar.style.width = `${(100 * (time - best)) / widest}%`;
-    const remark = place === first ? "best" : `+${(time - best).toFixed(2)}`;
+    const remark = place === winner ? "best" : `+${(time - best).toFixed(2)}`;
     return make(
       "li",
-      place === first ? "best" : "",
-      make("span", "number", String(place + 1)),
+      place === winner ? "best" : "",
+      make("span", "number", String(first + place)),
       make("b", "", minutes(time)),
       make("span", "bar", bar),
       make("span", "remark", remark),
