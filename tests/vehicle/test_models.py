@@ -283,7 +283,10 @@ def test_a_cut_while_sweeping_loses_nothing(template: Path, root: Path, prepared
 
 
 def traceable() -> bool:
-    return shutil.which("strace") is not None and not subprocess.run(["strace", "-o", "/dev/null", "true"]).returncode
+    return (
+        shutil.which("strace") is not None
+        and not subprocess.run(["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true"]).returncode
+    )
 
 
 @pytest.mark.skipif(not traceable(), reason="strace is not installed, or may not trace")
@@ -295,7 +298,7 @@ def test_everything_is_on_the_disk_before_it_is_shown(template: Path, prepared: 
         "change('one', Path(sys.argv[3]), Path(sys.argv[4]))()"
     )
     calls = "trace=fsync,fdatasync,rename,renameat,renameat2"
-    command = ["strace", "-f", "-y", "-o", str(trace), "-e", calls, sys.executable, "-c", work]
+    command = ["strace", "-f", "--seccomp-bpf", "-y", "-o", str(trace), "-e", calls, sys.executable, "-c", work]
     subprocess.run([*command, str(ROOT), str(CUT.parent), str(root), str(prepared)], check=True)
     text = trace.read_text().replace(f"{root}/", "")
     synced = [match.start() for match in re.finditer(r"fsync\(\d+<(incoming/draft/package.*?)>\)", text)]
