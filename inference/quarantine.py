@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ async def admit(source: Path, folder: Path, name: str, device: str = "CPU", cach
     command = [sys.executable, "-m", "inference.quarantine", str(source), str(folder), name, "--device", device]
     if cache is not None:
         command += ["--cache", str(cache)]
+    slow = f"{name} took longer than {PATIENCE:.0f} s to load and was given up."
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -42,11 +44,13 @@ async def admit(source: Path, folder: Path, name: str, device: str = "CPU", cach
         async with asyncio.timeout(PATIENCE):
             _, said = await child.communicate()
     except TimeoutError:
-        raise PackageError(f"{name} took longer than {PATIENCE:.0f} s to load and was given up.") from None
+        raise PackageError(slow) from None
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
+    if child.returncode == -signal.SIGXCPU:
+        raise PackageError(slow)
     if child.returncode == REFUSED:
         raise PackageError(said.decode(errors="replace").strip().splitlines()[-1])
     if child.returncode == NO_DISK:
