@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from calibration.calibration import Calibration
 from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
 from inference.actions import throttle_for_stick
-from inference.package import ModelPackage
+from inference.package import ModelPackage, PackageError
 from inference.policy import OpenVinoPolicy, Policy
 from vehicle.gate import DriveMode, Proposal
 from vehicle.gauges import Gauges
@@ -178,7 +178,7 @@ class Car:
         """Make an installed model the driver, and the one to start with. The car stops first.
 
         The newest call wins; one that it overtakes raises Refusal, as does a model that this car cannot feed.
-        Raises ModelMissing, or PackageError when the model is damaged; the old one then still drives.
+        Raises ModelMissing, or PackageError when the model cannot be loaded; the old one then still drives.
         """
         loop, worker = asyncio.get_running_loop(), Worker(f"model {name}")
         self._loads += 1
@@ -193,9 +193,11 @@ class Car:
             self._check(package, turn)
         except BaseException as error:
             worker.shutdown()
-            if not isinstance(error, Refusal | ModelMissing | asyncio.CancelledError):
-                self._tell(logging.ERROR, f"The model {name} could not be loaded: {error}")
-            raise
+            if isinstance(error, Refusal | ModelMissing) or not isinstance(error, Exception):
+                raise
+            sentence = f"The model {name} could not be loaded: {str(error) or type(error).__name__}"
+            self._tell(logging.ERROR, sentence)
+            raise PackageError(sentence) from error
         finally:
             if turn == self._loads:
                 self.loading = None
@@ -204,9 +206,12 @@ class Car:
         if self.driver is not None:
             self.driver.worker.shutdown()
         self.driver = Driver(package, policy, worker)
-        self.store.activate(name)
         self._tell(logging.INFO, f"Loaded the model {name}.")
         self._changed()
+        try:
+            await asyncio.to_thread(self.store.activate, name)
+        except (OSError, ModelMissing) as error:
+            self._tell(logging.WARNING, f"The model {name} drives, but will not be remembered: {error}")
 
     async def remove(self, name: str) -> None:
         """Remove an installed model. Raises ModelMissing, OSError, or Refusal while it is the driver."""
@@ -236,7 +241,7 @@ class Car:
             model=self.driver.package.name if self.driver else None,
             loading=self.loading,
             rates=self.gauges.rates(now),
-            latencies=self.gauges.latencies(),
+            latencies=self.gauges.latencies(now),
             realtime=report.realtime if report else False,
             battery=self.battery,
             network=self.network,

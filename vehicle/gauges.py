@@ -10,12 +10,14 @@ from vehicle.state import Latencies, Rates, Spread
 
 SAMPLES: Final = 2048
 """Latest measurements that a spread is made of."""
+RANKING: Final = 0.5
 
 
 class Gauges:
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._ticks = 0
+        self._ranked_at, self._ranked = -RANKING, Latencies()
         self.pictures = 0
         self._picture_times: deque[float] = deque(maxlen=128)
         self._decision_times: deque[float] = deque(maxlen=128)
@@ -46,7 +48,13 @@ class Gauges:
     def rates(self, now: float) -> Rates:
         return Rates(_rate(self._picture_times, now), _rate(self._decision_times, now))
 
-    def latencies(self) -> Latencies:
+    def latencies(self, now: float) -> Latencies:
+        """Made anew twice a second at most: ranking the samples costs a millisecond of the driving thread."""
+        if now - self._ranked_at >= RANKING:
+            self._ranked_at, self._ranked = now, self._rank()
+        return self._ranked
+
+    def _rank(self) -> Latencies:
         spreads = (
             Spread.of(1000 * seconds for seconds in samples)
             for samples in (self._inference, self._latency, self._lateness)

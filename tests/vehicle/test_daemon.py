@@ -17,7 +17,7 @@ import pytest
 from calibration.calibration import DEFAULT
 from drivers.signals import NEUTRAL, Action, Frame, Observation
 from inference.actions import OutputError
-from inference.package import ModelPackage, read
+from inference.package import ModelPackage, PackageError, read
 from inference.policy import Policy
 from sim_stub import track
 from sim_stub.rig import SimRig
@@ -484,12 +484,21 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one(store: ModelStor
 
     car = Car(Settings(), store, DEFAULT, open_policy=opened)
     await car.load("one")
-    with pytest.raises(RuntimeError, match="no such graph"):
+    with pytest.raises(PackageError, match="no such graph"):
         await car.load("two")
     assert (car.snapshot().model, car.snapshot().loading, store.active) == ("one", None, "one")
     assert any("no such graph" in event.text for event in car.events if event.level == logging.ERROR)
     with pytest.raises(Refusal, match="is loaded"):
         await car.remove("one")
+    car.close()
+
+
+async def test_a_model_drives_although_the_disk_does_not_remember_it(store: ModelStore) -> None:
+    car = Car(Settings(), store, DEFAULT, open_policy=lambda _: Steady())
+    (store.root / "active").mkdir()
+    await car.load("one")
+    assert car.snapshot().model == "one"
+    assert any("will not be remembered" in event.text for event in car.events)
     car.close()
 
 
