@@ -62,7 +62,7 @@ def load(path: Path) -> Settings:
     try:
         return parse(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(f"There is no settings file {path}.") from error
+        raise SettingsError(f"There is no settings file {path}; write one, or name another with --settings.") from error
     except (OSError, SettingsError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
 
