@@ -25,8 +25,6 @@ from webui.app import console
 
 DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
 
-log = logging.getLogger("hotlap")
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hotlap-car", description=__doc__)

@@ -55,8 +55,8 @@ class Act:
         self._ticks = 0
         self._latest: Proposal | None = None
 
-    def tick(self, due: float) -> None:
-        """Act now; `due` is when this tick should have been."""
+    def tick(self, due: float | None = None) -> None:
+        """Act now; `due` is when this tick should have been, None for one that the doorbell asked for."""
         now = self._clock()
         self._orders = orders = self._mailbox.orders() or self._orders
         action = choose(orders.mode, orders.engaged, orders.proposals, now)
@@ -73,15 +73,16 @@ class Act:
             latency = self._clock() - wish.t
         self._latest = wish
         self._ticks += 1
-        self._mailbox.file(Report(now, self._ticks, action, failing, self._realtime), max(0.0, now - due), latency)
+        late = None if due is None else max(0.0, now - due)
+        self._mailbox.file(Report(now, self._ticks, action, failing, self._realtime), late, latency)
         if self._ticks % WATCHDOG_TICKS == 1:
             notify_systemd("WATCHDOG=1")
 
     def rest(self) -> None:
         """Neutral, then nothing at all, on the wires; as much of it as works."""
-        with contextlib.suppress(DeviceError):
+        with contextlib.suppress(Exception):
             self._actuators.apply(self._orders.calibration.command(NEUTRAL))
-        with contextlib.suppress(DeviceError):
+        with contextlib.suppress(Exception):
             self._actuators.release()
 
 
@@ -155,7 +156,7 @@ async def in_this_loop(wires: Wires, mailbox: Mailbox, doorbell: Doorbell) -> No
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due + PERIOD):
                     await rung.wait()
-                act.tick(loop.time())
+                act.tick()
             await asyncio.sleep(max(0.0, due + PERIOD - loop.time()))
     finally:
         loop.remove_reader(doorbell.fd)
@@ -196,7 +197,7 @@ def main(arguments: list[str]) -> int:
                     return 0
                 if doorbell in heard:
                     os.eventfd_read(doorbell)
-                    act.tick(time.monotonic())
+                    act.tick()
                     ears = [lifeline]  # one extra tick a period: a daemon gone mad cannot keep the governor spinning
     finally:
         act.rest()

@@ -97,10 +97,13 @@ class Mailbox:
         except (CalibrationError, IndexError):
             return None
 
-    def file(self, report: Report, late: float, latency: float | None) -> None:
-        """Governor: replace the report, and note how late this tick was and how old a new wish was when applied (s)."""
+    def file(self, report: Report, late: float | None, latency: float | None) -> None:
+        """Governor: replace the report, and note how late this tick was and how old a new wish was when applied (s).
+
+        None where there is no such thing: a tick that the doorbell asked for is never late.
+        """
         place = report.ticks % SAMPLES
-        self._samples[2 * place] = late
+        self._samples[2 * place] = -1.0 if late is None else late
         self._samples[2 * place + 1] = -1.0 if latency is None else latency
         applied = report.applied
         data = (report.t, report.ticks, applied.steering, applied.throttle, report.failing, report.realtime)
@@ -117,8 +120,9 @@ class Mailbox:
     def samples(self, ticks: int, since: int) -> tuple[list[float], list[float]]:
         """Daemon: lateness and latencies (s) of the ticks after tick `since` up to tick `ticks`, at most SAMPLES."""
         places = [tick % SAMPLES for tick in range(max(since, ticks - SAMPLES) + 1, ticks + 1)]
-        late = [self._samples[2 * place] for place in places]
-        return late, [age for place in places if (age := self._samples[2 * place + 1]) >= 0]
+        columns = ([self._samples[2 * place + column] for place in places] for column in (0, 1))
+        late, latencies = ([seconds for seconds in column if seconds >= 0] for column in columns)
+        return late, latencies
 
     def _put(self, at: int, data: bytes) -> None:
         end = at + _CHECK.size + len(data)

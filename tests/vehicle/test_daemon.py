@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from calibration.calibration import DEFAULT
-from drivers.signals import NEUTRAL, Action, Frame, Observation
+from drivers.rig import Camera, Rig
+from drivers.signals import NEUTRAL, Action, ActuatorCommand, Frame, Observation
 from inference.actions import OutputError
 from inference.package import ModelPackage, PackageError, read
 from inference.policy import Policy
@@ -27,7 +28,7 @@ from tests.conftest import Jump
 from vehicle import daemon
 from vehicle.car import EVENTS, Car, Refusal
 from vehicle.gate import DriveMode
-from vehicle.governor import Actor, Doorbell, GovernorLost, in_this_loop
+from vehicle.governor import Act, Actor, Doorbell, GovernorLost, in_this_loop
 from vehicle.mailbox import Mailbox
 from vehicle.models import ModelStore
 from vehicle.settings import Drive, Settings
@@ -380,19 +381,40 @@ def test_cancelled_at_any_moment_the_wires_are_released(jump: Jump, store: Model
     jump(cancel())
 
 
-def test_a_driver_with_a_bug_ends_the_daemon_with_the_wires_released(jump: Jump, store: ModelStore) -> None:
-    class Buggy:
+@pytest.mark.parametrize("device", ["battery", "camera"])
+def test_a_driver_with_a_bug_ends_the_daemon_with_the_wires_released(
+    jump: Jump, store: ModelStore, device: str
+) -> None:
+    class BuggyBattery:
         async def read(self) -> float:
             await asyncio.sleep(1.0)
             raise ZeroDivisionError("a bug in a driver")
 
+    @dataclass
+    class BuggyCamera:
+        sound: Camera
+
+        async def read(self) -> Frame:
+            frame = await self.sound.read()
+            if frame.t > broken_at:
+                raise ZeroDivisionError("a bug in a driver")
+            return frame
+
+        async def close(self) -> None:
+            await self.sound.close()
+
+    broken_at = math.inf
+
     async def run_into_it() -> None:
+        nonlocal broken_at
         async with driving(store, Steady()) as bench:
             car = bench.car
             bench.daemon.cancel()
             await asyncio.wait([bench.daemon])
+            broken_at = asyncio.get_running_loop().time() + 1.0
             rig = bench.rig.rig
-            buggy = type(rig)(rig.name, rig.cameras, rig.wires, battery=Buggy())
+            cameras = (BuggyCamera(rig.cameras[0]),) if device == "camera" else rig.cameras
+            buggy = Rig(rig.name, cameras, rig.wires, battery=BuggyBattery() if device == "battery" else None)
             task = asyncio.create_task(daemon.run(buggy, car, in_this_loop))
             await asyncio.sleep(0.5)
             car.start()
@@ -406,6 +428,25 @@ def test_a_driver_with_a_bug_ends_the_daemon_with_the_wires_released(jump: Jump,
             assert (latest.command, latest.live) == (REST, False)
 
     jump(run_into_it())
+
+
+async def test_act_releases_the_wires_even_when_their_driver_has_a_bug(store: ModelStore) -> None:
+    released: list[bool] = []
+
+    class BuggyActuators:
+        def apply(self, command: ActuatorCommand) -> None:
+            raise ZeroDivisionError("a bug in a driver")
+
+        def release(self) -> None:
+            released.append(True)
+
+    car = Car(Settings(), store, DEFAULT)
+    act = Act(car.mailbox, BuggyActuators(), asyncio.get_running_loop().time)
+    with pytest.raises(ZeroDivisionError):
+        act.tick()
+    act.rest()
+    assert released == [True]
+    car.close()
 
 
 def test_a_governor_that_ends_or_stands_still_ends_the_daemon(jump: Jump, store: ModelStore) -> None:
