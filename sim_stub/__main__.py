@@ -10,7 +10,6 @@ import json
 import logging
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -37,8 +36,6 @@ START_UP: Final = 10.0
 TOLD: Final = (track.TrackError, PackageError, ModelMissing, Refusal, SettingsError, GovernorLost, OSError)
 """What is told in one sentence, without a traceback."""
 
-log = logging.getLogger("sim_stub")
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
@@ -50,11 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         settings = _settings(options)
-        with claim(options.state), tempfile.TemporaryDirectory(prefix="hotlap-") as folder:
-            wires = options.wires or Path(folder) / "wires"
+        with claim(options.state):
+            wires = options.state / "wires"
+            wires.unlink(missing_ok=True)
             name = asyncio.run(_install(options, settings))
             with asyncio.Runner(loop_factory=JumpingLoop if options.speedup else None) as runner:
-                return runner.run(_drive(options, settings, name, wires))
+                return runner.run(_drive(options, settings, name, options.wires or wires))
     except (*TOLD, ExceptionGroup) as error:
         leaves = list(_leaves(error))
         if not all(isinstance(leaf, TOLD) for leaf in leaves):
@@ -182,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="of the console (default 8080; 0 takes a free one)")
     parser.add_argument("--state", type=Path, default=Path(".hotlap"), help="folder for models and calibration")
     parser.add_argument("--settings", type=Path, help="a settings file (TOML)")
-    parser.add_argument("--wires", type=Path, help="file that carries the pulses (default: a temporary one)")
+    parser.add_argument("--wires", type=Path, help="file that carries the pulses (default: in the state folder)")
     parser.add_argument(
         "--fault",
         type=_fault,
