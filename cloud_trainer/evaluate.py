@@ -1,118 +1,208 @@
-"""Laps: cars are let loose on a track, and what comes of it is measured."""
+"""Evaluation: what a model does on a track, by the car's own inference code, from the start to the end of a trial."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from statistics import mean
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.signals import Frame
-from inference.features import grey
-from sim_stub.dynamics import FRONT_POINT, WHEELS, YAW, Command, Profile, State, X, Y, advance, to_world
+from drivers.signals import Frame, LidarScan, Observation
+from inference.actions import ContinuousActions, DiscreteActions
+from inference.package import ModelPackage
+from inference.policy import OpenVinoPolicy
+from sim_stub import lidar
+from sim_stub.dynamics import SPEED, Command, Profile, profile_for
+from sim_stub.parameters import COLUMN
+from sim_stub.race import Race, Run, Status
+from sim_stub.randomisation import PALETTES, Randomisation
+from sim_stub.rules import Rules
+from sim_stub.scene import Scene
 from sim_stub.track import Track
-from sim_stub.view import Eye, Lens, Scene
+from sim_stub.view import MONO, STEREO, Eye
 
-Pictures: TypeAlias = NDArray[np.uint8]
-"""uint8[n, 120, 160]: what n cars see, as grey as the car's own software makes it."""
-Driver: TypeAlias = Callable[[Pictures], Command]
-"""Chooses a command for each picture."""
-
-DECISION: Final = 0.1
-"""Seconds from one picture to the next: the car decides 10 times a second."""
-GLANCE: Final = 0.02
-"""Seconds between two looks at whether the wheels are still on the road."""
-SLOWEST: Final = 0.5
-"""A driver whose laps take longer than at this mean speed (m/s) runs out of time."""
-
-_FRONT = np.array([[FRONT_POINT, 0.0]])
+WINDOW: Final = 3
+"""Laps in a row whose mean time is the manual's measure of a model."""
+TURN: Final = np.linspace(-np.pi, np.pi, 360, endpoint=False)
+"""The angles of a full turn of the LiDAR, as drivers.signals.LidarScan has them."""
 
 
-class Heat:
-    """Cars on one closed track at once, each as if alone there, until all four of its wheels leave the road.
+class Driver(Protocol):
+    """What drives: it answers what each of n cars sees with a command, float64[n, 2] (rad, m/s)."""
 
-    `running` bool[cars] tells who is still on the road, `travelled` float64[cars] how many metres along the centre line
-    each came until now or until it left the road. A command takes hold `latency` seconds after its picture.
-    """
-
-    def __init__(self, track: Track, eye: Eye, chassis: Profile, latency: float, state: State) -> None:
-        self.track, self.eye, self.chassis, self.latency = track, eye, chassis, latency
-        self.state = state
-        self.running = self._on_road()
-        self.travelled = np.zeros(len(state))
-        self._command = np.zeros((len(state), 2))
-        self._along = track.distance_along(front(state))
-
-    def look(self) -> Pictures:
-        """What the running cars see, in their order."""
-        if not self.running.any():
-            return np.zeros((0, self.eye.lens.height, self.eye.lens.width), np.uint8)
-        colour = self.eye.look(self.state[self.running])
-        return np.stack([grey(Frame(0.0, picture)) for picture in colour]).astype(np.uint8)
-
-    def drive(self, command: Command) -> None:
-        """Carry the running cars through one decision; `command` has a row for each of them."""
-        deciding = self.running.copy()
-        self._advance(self.latency)
-        self._command[deciding] = command
-        for _ in range(glances := round((DECISION - self.latency) / GLANCE)):
-            self._advance((DECISION - self.latency) / glances)
-
-    def _advance(self, seconds: float) -> None:
-        if seconds > 0:
-            self.state = advance(self.state, self._command, seconds, self.chassis)
-        along = self.track.distance_along(front(self.state))
-        half = self.track.length / 2
-        step = np.mod(along - self._along + half, self.track.length) - half
-        self._along = along
-        self.running &= self._on_road()
-        self.travelled += np.where(self.running, step, 0.0)
-
-    def _on_road(self) -> NDArray[np.bool_]:
-        return np.asarray(self.track.on_road(to_world(self.state, WHEELS)).any(axis=1), np.bool_)
+    def __call__(self, observations: Sequence[Observation]) -> Command: ...
 
 
-def front(state: State) -> NDArray[np.float64]:
-    """float64[cars, 2]: the point of each car that counts as its position."""
-    return to_world(state, _FRONT)[:, 0]
+def driver_of(package: ModelPackage, policy: OpenVinoPolicy) -> Driver:
+    """The package's greedy choice, one car after the other, exactly as a car computes it."""
+    space: DiscreteActions | ContinuousActions = package.metadata.action_space
 
+    def drive(observations: Sequence[Observation]) -> Command:
+        wanted = [space.choice(policy.infer(observation)) for observation in observations]
+        return np.array(wanted) * [np.pi / 180, 1.0]
 
-def standing(track: Track, along: NDArray[np.float64]) -> State:
-    """Cars at rest on the centre line, their front points `along` metres from the first waypoint."""
-    place, heading = track.place(along)
-    state = np.zeros((len(along), 5))
-    state[:, [X, Y]] = place - FRONT_POINT * np.stack([np.cos(heading), np.sin(heading)], axis=1)
-    state[:, YAW] = heading
-    return state
+    return drive
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What came of one start: the seconds of each clean lap, the first from a standstill."""
+class Trial:
+    """One trial; `path` float64[steps, 4]: x and y of the front point (m), speed (m/s), Status."""
 
-    laps: tuple[float, ...]
+    run: Run
+    path: NDArray[np.float64]
+
+    def record(self, number: int) -> dict[str, object]:
+        """In the words of the original's evaluation metrics, and the laps."""
+        mistakes = self.run.mistakes
+        return {
+            "trial": number,
+            "completion_percentage": round(self.run.completion, 2),
+            "elapsed_time_in_milliseconds": round(1000 * self.run.seconds),
+            "episode_status": self.run.status.label.replace("_", " ").capitalize(),
+            "laps": [round(lap, 3) for lap in self.run.laps],
+            "off_track_count": mistakes[Status.OFF_TRACK],
+            "crash_count": mistakes[Status.CRASHED],
+            "reversed_count": mistakes[Status.REVERSED],
+            "immobilized_count": mistakes[Status.IMMOBILIZED],
+            "reset_count": self.run.resets,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of all trials of one model."""
+
+    name: str
+    track: Track
+    rules: Rules
+    trials: tuple[Trial, ...]
+
+    @property
+    def laps(self) -> list[float]:
+        return [lap for trial in self.trials for lap in trial.run.laps]
+
+    def count(self, status: Status) -> int:
+        return sum(trial.run.mistakes[status] for trial in self.trials)
+
+    @property
+    def clean(self) -> int:
+        """Trials that finished all their laps without a mistake."""
+        return sum(
+            len(trial.run.laps) == self.rules.laps and not any(trial.run.mistakes.values()) for trial in self.trials
+        )
+
+    @property
+    def three_laps(self) -> float | None:
+        """Seconds: the best mean of WINDOW laps in a row."""
+        means = [
+            mean(trial.run.laps[first : first + WINDOW])
+            for trial in self.trials
+            for first in range(len(trial.run.laps) - WINDOW + 1)
+        ]
+        return min(means, default=None)
+
+    def record(self) -> dict[str, object]:
+        return {
+            "model": self.name,
+            "track": self.track.name,
+            "race_type": str(self.rules.race_type),
+            "trials": [trial.record(number) for number, trial in enumerate(self.trials, 1)],
+            "clean_trials": self.clean,
+            "best_lap": _rounded(min(self.laps, default=None)),
+            "mean_lap": _rounded(mean(self.laps) if self.laps else None),
+            "three_laps": _rounded(self.three_laps),
+        }
+
+
+class Watcher(Protocol):
+    """Somebody beside the track: told of every step, with the first camera's pictures (BGR), and may say stop."""
+
+    def __call__(self, race: Race, pictures: NDArray[np.uint8]) -> None: ...
 
 
 def evaluate(
-    driver: Driver, track: Track, chassis: Profile, *, starts: int = 10, laps: int = 3, latency: float = 0.005
-) -> tuple[Run, ...]:
-    """A run of at most `laps` laps from each of the standing starts, which are spread evenly over the closed track."""
-    along = np.arange(starts) / starts * track.length
-    heat = Heat(track, Eye(Scene(track), Lens()), chassis, latency, standing(track, along))
-    travelled = [heat.travelled.copy()]
-    finish = laps * track.length
-    while len(travelled) * DECISION < finish / SLOWEST and (heat.running & (heat.travelled < finish)).any():
-        heat.drive(driver(heat.look()))
-        travelled.append(heat.travelled.copy())
-    history = np.array(travelled)
-    return tuple(Run(_laps(history[:, car], track.length, laps)) for car in range(starts))
+    name: str,
+    driver: Driver,
+    track: Track,
+    rules: Rules,
+    profile: Profile,
+    trials: int,
+    *,
+    stereo: bool = False,
+    scans: bool = False,
+    spread: bool = True,
+    randomisation: Randomisation | None = None,
+    seed: int = 0,
+    watch: Watcher | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Result:
+    """Let `driver` run the trials, all side by side, each alone on its track. Raises RulesError.
+
+    Nothing is left to chance unless `randomisation` says so; so that trials differ, they start `spread` evenly over a
+    closed track. `progress` hears how much is done, 0..1.
+    """
+    race = Race(track, rules, profile, trials, seed=seed, randomisation=randomisation)
+    if spread and track.closed:
+        race.start_at(np.arange(trials) / trials)
+    chance = race.randomisation.lights
+    scene = Scene(track, palettes=PALETTES if chance else 1, spread=chance)
+    eye = Eye(scene, STEREO if stereo else MONO, profile.lean)
+    pictures = np.zeros((trials, len(eye.lenses), eye.lenses[0].height, eye.lenses[0].width, 3), np.uint8)
+    ranges = np.zeros((trials, len(TURN)), np.float32)
+    paths: list[NDArray[np.float64]] = []
+    wish = np.zeros((trials, 2))
+    while not race.done.all():
+        going = np.flatnonzero(~race.done & (race.pause_seconds <= 0))
+        eye.look(race.seen, race.solids, race.film, race.steps, out=pictures)
+        if scans:
+            lidar.scan(race.seen, TURN, race.field, race.solids, race.film.seed, race.steps, ranges)
+        if len(going):
+            wish[going] = driver([_observation(pictures[car], ranges[car] if scans else None) for car in going])
+        rows = race.judge(wish)
+        paths.append(np.column_stack([rows[:, [COLUMN["x"], COLUMN["y"]]], race.state[:, SPEED], race.status]))
+        if watch:
+            watch(race, pictures[:, 0])
+        race.drive(wish)
+        if progress:
+            progress(_done(race))
+    steps = np.array(paths)
+    # The first judged row is step 2.
+    done = tuple(Trial(run, steps[: int(race.steps[car]) - 1, car]) for car, run in enumerate(race.runs))
+    return Result(name, track, rules, done)
 
 
-def _laps(travelled: NDArray[np.float64], length: float, most: int) -> tuple[float, ...]:
-    count = min(most, int(travelled.max() / length))
-    reached = np.maximum.accumulate(travelled)
-    after = np.array([int(np.searchsorted(reached, lap * length)) for lap in range(1, count + 1)], np.intp)
-    part = (np.arange(1, count + 1) * length - reached[after - 1]) / (reached[after] - reached[after - 1])
-    return tuple(float(seconds) for seconds in np.diff((after - 1 + part) * DECISION, prepend=0.0))
+def evaluate_package(
+    package: ModelPackage, track: Track, rules: Rules, trials: int, profile: Profile | None = None, **options: object
+) -> Result:
+    """The same for a package, with the sensors that it needs and, by default, the physics of its `version`."""
+    policy = OpenVinoPolicy(package)
+    return evaluate(
+        package.name,
+        driver_of(package, policy),
+        track,
+        rules,
+        profile or profile_for(package.metadata.version),
+        trials,
+        stereo=package.cameras == 2,
+        scans=package.needs_lidar,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _observation(pictures: NDArray[np.uint8], ranges: NDArray[np.float32] | None) -> Observation:
+    scan = None if ranges is None else LidarScan(0.0, ranges)
+    return Observation(0.0, tuple(Frame(0.0, picture) for picture in pictures), scan)
+
+
+def _done(race: Race) -> float:
+    """Part of all laps that is behind the cars."""
+    wanted = race.rules.laps
+    parts = [1.0 if over else len(run.laps) / wanted for run, over in zip(race.runs, race.done, strict=True)]
+    return float(np.mean(parts))
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
-from typing import Final
+from typing import Final, TypeAlias
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import smooth_l1_loss
 
-from cloud_trainer.evaluate import Driver, Heat, Pictures, evaluate, front, standing
+from cloud_trainer.evaluate import Driver, evaluate
 from cloud_trainer.network import COMPACT, PolicyNetwork, commands, outputs
+from drivers.signals import Observation
 from inference.actions import ContinuousActions
-from inference.features import HEIGHT, WIDTH
+from inference.features import HEIGHT, WIDTH, grey
+from sim_stub import dynamics
 from sim_stub import track as tracks
-from sim_stub.dynamics import DEEPRACER, FULL_LOCK, REAR_AXLE, SPEED, YAW, Command, Profile, State, X, Y, to_world
-from sim_stub.track import RGB, Colours, Track
-from sim_stub.view import Eye, Lens, Scene
+from sim_stub.dynamics import DEEPRACER, FRONT_POINT, FULL_LOCK, REAR_AXLE, SPEED, YAW, Command, State, X, Y, to_world
+from sim_stub.race import Race
+from sim_stub.randomisation import PALETTES, Randomisation
+from sim_stub.rules import Rules
+from sim_stub.scene import Scene
+from sim_stub.track import Track
+from sim_stub.view import MONO, Eye
+
+Pictures: TypeAlias = NDArray[np.uint8]
+"""uint8[n, 120, 160]: what n cars see, as grey as the car's own software makes it."""
 
 ACTIONS: Final = ContinuousActions(steering_deg=(-30.0, 30.0), speed=(0.8, 2.2))
 
+WHEELBASE: Final = 0.20
+"""Metres between the axles of a car that slips as ours does."""
 LOOK_AHEAD: Final = 0.6
 """Metres beyond the car's front at which the driver aims."""
 BRAKE_AHEAD: Final = 1.5
 """Metres beyond the car's front in which the driver looks out for bends."""
 GRIP: Final = 2.8
 """Sideways acceleration (m/s^2) at which the driver takes a bend."""
+
+RATE: Final = 10.0
+"""Decisions a second, as on the car."""
+RULES: Final = Rules(rate=RATE, laps=1000)
+CHANCE: Final = Randomisation(
+    lights=0.6,
+    exposure=0.6,
+    blur=0.6,
+    noise=0.8,
+    camera=0.6,
+    command_latency=0.4,
+    motor=0.5,
+    steering=0.5,
+    friction=0.3,
+)
+"""What differs from car to car, so that the network learns the road and not one picture of it."""
+SHORTEST: Final = 12.0
+"""Metres of a track to learn on: the templates are too short and narrow."""
 
 HEATS: Final = 8
 """Worlds in a round; half of them on the main track."""
@@ -48,11 +76,11 @@ def pursue(track: Track, state: State) -> Command:
     Steering is pure pursuit (Coulter 1992) from the rear axle. Only the pose counts, not the speed: all that the answer
     depends on can be seen in one picture.
     """
-    along = track.distance_along(front(state))
+    along = track.distance_along(to_world(state, np.array([[FRONT_POINT, 0.0]]))[:, 0])
     aim, _ = track.place(along + LOOK_AHEAD)
     reach = aim - to_world(state, np.array([[REAR_AXLE, 0.0]]))[:, 0]
     bearing = np.arctan2(reach[:, 1], reach[:, 0]) - state[:, YAW]
-    wheel = np.arctan(2 * DEEPRACER.wheelbase * np.sin(bearing) / np.hypot(reach[:, 0], reach[:, 1]))
+    wheel = np.arctan(2 * WHEELBASE * np.sin(bearing) / np.hypot(reach[:, 0], reach[:, 1]))
     road, _ = track.place(along[:, None] + np.linspace(0.0, BRAKE_AHEAD, 6))
     chord = np.diff(road, axis=1)
     turn = np.diff(np.unwrap(np.arctan2(chord[..., 1], chord[..., 0]), axis=1), axis=1)
@@ -99,24 +127,27 @@ def imitate(plan: Plan, report: Callable[[str], None]) -> PolicyNetwork:
 def _teach(network: PolicyNetwork, plan: Plan, rng: np.random.Generator, report: Callable[[str], None]) -> None:
     school = _School(network, plan.rounds * plan.pictures_a_round, rng)
     student = driver(network)
-    others = [name for name in tracks.names() if name != plan.track.name]
-    away = cycle([tracks.load(name) for name in others])
+    others = [tracks.load(name) for name in tracks.names() if name != plan.track.name]
+    others = [track for track in others if track.closed and track.length > SHORTEST]
+    eyes = {track.name: _eye(track) for track in (plan.track, *others)}
+    away = cycle(others)
     with ThreadPoolExecutor() as pool:
         for number in range(plan.rounds):
             line_up = [plan.track if heat % 2 else next(away) for heat in range(HEATS)]
             chances = rng.spawn(HEATS)
             build = partial(_World, cars=plan.cars_a_heat, taught=0.5**number)
-            worlds = list(pool.map(build, line_up, chances))
+            worlds = list(pool.map(build, line_up, [eyes[track.name] for track in line_up], chances))
             for _ in range(DECISIONS):
                 pictures = list(pool.map(_World.look, worlds))
-                chosen = np.split(student(np.concatenate(pictures)), np.cumsum([len(seen) for seen in pictures[:-1]]))
+                shares = np.cumsum([len(seen) for seen in pictures[:-1]])
+                chosen = np.split(_answer(network, np.concatenate(pictures)), shares)
                 for world, seen, wish in zip(worlds, pictures, chosen, strict=True):
                     school.remember(seen, world.drive(wish))
             steps = LEARNING * plan.pictures_a_round // BATCH
             last = number == plan.rounds - 1
             loss = school.learn(steps * plan.rounds if last else steps, falling=last)
-            stayed = np.mean([world.heat.running.mean() for world in worlds])
-            lapped = sum(len(run.laps) for run in evaluate(student, plan.track, DEEPRACER, laps=1))
+            stayed = np.mean([1 - world.race.done.mean() for world in worlds])
+            lapped = len(evaluate("student", student, plan.track, Rules(rate=RATE), DEEPRACER, 10).laps)
             report(
                 f"round {number + 1} of {plan.rounds}: loss {loss:.4f}, {stayed:.0%} of the cars stayed on the road, "
                 f"{lapped} of 10 starts made a clean lap"
@@ -124,76 +155,58 @@ def _teach(network: PolicyNetwork, plan: Plan, rng: np.random.Generator, report:
 
 
 def driver(network: PolicyNetwork) -> Driver:
-    """The network as a driver of simulated cars; it follows the network's weights as they change."""
+    """The network as a driver of simulated cars, as their own software feeds it; it follows the weights' changes."""
 
-    def drive(pictures: Pictures) -> Command:
-        with torch.inference_mode():
-            answer = network(torch.from_numpy(pictures[:, None]))
-        return commands(ACTIONS, answer.numpy())
+    def drive(observations: Sequence[Observation]) -> Command:
+        pictures = np.stack([grey(observation.frames[0]) for observation in observations]).astype(np.uint8)
+        return _answer(network, pictures)
 
     return drive
 
 
-class _World:
-    """A heat with its own colours, lens and chassis; each car has its own film, and some the driver at the wheel."""
+def _answer(network: PolicyNetwork, pictures: Pictures) -> Command:
+    with torch.inference_mode():
+        answer = network(torch.from_numpy(pictures[:, None]))
+    return commands(ACTIONS, answer.numpy())
 
-    def __init__(self, track: Track, rng: np.random.Generator, cars: int, taught: float) -> None:
+
+def _eye(track: Track) -> Eye:
+    return Eye(Scene(track, planes=1, palettes=PALETTES, spread=CHANCE.lights), MONO, threads=1)
+
+
+class _World:
+    """Cars on one track, each with its own colours, lens, film and chassis, and some with the driver at the wheel."""
+
+    def __init__(self, track: Track, eye: Eye, rng: np.random.Generator, cars: int, taught: float) -> None:
         """`taught` is the share of cars that the driver drives."""
-        painted = dataclasses.replace(track, colours=_repaint(track.colours, rng))
-        lens = Lens(up=Lens().up + rng.uniform(-0.01, 0.01), pitch=Lens().pitch + rng.uniform(-0.03, 0.03))
-        chassis = Profile(
-            speed_lag=rng.uniform(0.15, 0.35),
-            steering_lag=rng.uniform(0.03, 0.12),
-            wheelbase=rng.uniform(0.18, 0.24),
-            slip=DEEPRACER.slip,
-        )
-        eye = Eye(Scene(painted, seed=int(rng.integers(2**31))), lens)
-        self.heat = Heat(track, eye, chassis, rng.uniform(0.0, 0.025), _scatter(track, rng, cars))
-        self._motor = np.array([1.0, rng.uniform(0.85, 1.15)])
+        self.race = Race(track, RULES, DEEPRACER, cars, seed=int(rng.integers(2**31)), randomisation=CHANCE)
+        self.race.state[:] = self.race.seen[:] = _scatter(track, rng, cars)
+        self._track, self._eye = track, eye
         self._taught = rng.random(cars) < taught
-        self._gain = rng.uniform(0.6, 1.4, cars).astype(np.float32)
-        self._lift = rng.uniform(-30.0, 30.0, cars).astype(np.float32)
-        self._noise = rng.uniform(0.0, 10.0, cars).astype(np.float32)
-        self._blur = rng.uniform(0.3, 0.8, cars)
-        self._rng = rng
+        self._pictures = np.zeros((cars, HEIGHT, WIDTH, 1), np.uint8)
 
     def look(self) -> Pictures:
-        """What the running cars see, each on its own film: contrast, brightness, noise and blur."""
-        pictures = self.heat.look()
-        for row, car in enumerate(np.flatnonzero(self.heat.running)):
-            soft = cv2.GaussianBlur(pictures[row], (5, 5), float(self._blur[car])).astype(np.float32)
-            grain = self._rng.standard_normal(soft.shape, np.float32) * self._noise[car]
-            pictures[row] = np.clip((soft - 100) * self._gain[car] + 100 + self._lift[car] + grain, 0, 255)
-        return pictures
+        """What the cars see that are still on the road."""
+        race = self.race
+        self._eye.look(race.seen, race.solids, race.film, race.steps, out=self._pictures)
+        return self._pictures[~race.done, :, :, 0]
 
     def drive(self, chosen: Command) -> Command:
-        """Carry the running cars on, by the network's choice or by the driver's; returns the driver's for all."""
-        running = self.heat.running.copy()
-        right = pursue(self.heat.track, self.heat.state[running])
-        self.heat.drive(np.where(self._taught[running, None], right, chosen) * self._motor)
+        """Carry these cars on, by the network's choice or by the driver's; returns the driver's for all."""
+        running = ~self.race.done
+        right = pursue(self._track, self.race.state[running])
+        wish = np.zeros((self.race.batch, 2))
+        wish[running] = np.where(self._taught[running, None], right, chosen)
+        self.race.judge(wish)
+        self.race.drive(wish)
         return right
-
-
-def _repaint(colours: Colours, rng: np.random.Generator) -> Colours:
-    """Other colours of the same kind: field, wall and sky may change much, the road stays dark and its line bright."""
-
-    def near(colour: RGB, spread: float) -> RGB:
-        red, green, blue = np.clip(rng.normal(colour, spread) + rng.normal(0, spread), 0, 255).astype(int).tolist()
-        return red, green, blue
-
-    return Colours(
-        road=near(colours.road, 12),
-        line=near(colours.line, 12),
-        dash=near(colours.dash, 20),
-        field=near(colours.field, 30),
-        wall=near(colours.wall, 40),
-        sky=near(colours.sky, 40),
-    )
 
 
 def _scatter(track: Track, rng: np.random.Generator, cars: int) -> State:
     """Cars anywhere along the track, beside the centre line, askew and at any speed."""
-    state = standing(track, rng.uniform(0, track.length, cars))
+    place, heading = track.place(rng.uniform(0, track.length, cars))
+    state = np.zeros((cars, dynamics.STATES))
+    state[:, [X, Y]], state[:, YAW] = place, heading
     half_width = float(np.median(np.hypot(*(track.inner - track.outer).T))) / 2
     aside = rng.uniform(-0.8, 0.8, cars) * half_width
     state[:, X] -= aside * np.sin(state[:, YAW])

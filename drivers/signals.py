@@ -27,7 +27,8 @@ class Frame:
 class LidarScan:
     """One turn: float32[n] metres, inf where nothing answered.
 
-    Value i was measured at the angle -pi + 2 pi i / n: counter-clockwise, 0 straight ahead.
+    Value i was measured at the angle -pi + 2 pi i / n of the sensor's own frame, counter-clockwise. The stock car wears
+    its sensor turned by half, and its models know no other order: there 0 is straight behind.
     """
 
     t: float

@@ -33,10 +33,14 @@ class DiscreteActions:
         """m/s: the speed that full throttle stands for."""
         return max(speed for _, speed in self.choices)
 
+    def choice(self, scores: NDArray[np.float32]) -> tuple[float, float]:
+        """Angle (degrees) and speed (m/s) of the row with the best score. Raises OutputError."""
+        _check(scores, self.outputs)
+        return self.choices[int(scores.argmax())]
+
     def action(self, scores: NDArray[np.float32]) -> Action:
         """The row with the best score. Raises OutputError."""
-        _check(scores, self.outputs)
-        angle, speed = self.choices[int(scores.argmax())]
+        angle, speed = self.choice(scores)
         lock = max(abs(angle) for angle, _ in self.choices)
         return Action(angle / lock if lock > 0 else 0.0, throttle_for(speed, self.top_speed))
 
@@ -57,13 +61,18 @@ class ContinuousActions:
         """m/s: the speed that full throttle stands for."""
         return self.speed[1]
 
-    def action(self, means: NDArray[np.float32]) -> Action:
-        """The point of the ranges that the two means, clipped to -1..1, stand for. Raises OutputError."""
+    def choice(self, means: NDArray[np.float32]) -> tuple[float, float]:
+        """Angle (degrees) and speed (m/s) that the two means, clipped to -1..1, stand for. Raises OutputError."""
         _check(means, self.outputs)
         angle, speed = (
             low + (min(max(float(mean), -1.0), 1.0) + 1) / 2 * (high - low)
             for mean, (low, high) in zip(means, (self.steering_deg, self.speed), strict=True)
         )
+        return angle, speed
+
+    def action(self, means: NDArray[np.float32]) -> Action:
+        """The point of the ranges that the two means, clipped to -1..1, stand for. Raises OutputError."""
+        angle, speed = self.choice(means)
         lock = self.steering_deg[1]
         return Action(min(max(angle / lock, -1.0), 1.0) if lock > 0 else 0.0, throttle_for(speed, self.top_speed))
 

@@ -46,17 +46,22 @@ def grey(frame: Frame, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.fl
 
 
 def _scan(sensor: Sensor, scan: LidarScan, config: LidarConfig) -> NDArray[np.float32]:
-    values = resample(scan, config)
+    return encode(sensor, resample(scan, config), config)
+
+
+def encode(sensor: Sensor, values: NDArray[np.float32], config: LidarConfig) -> NDArray[np.float32]:
+    """float32[..., m]: what the network of `sensor` gets of clipped distances [..., num_values], for any batch axes."""
     if sensor is Sensor.LIDAR:
         return values
     reach = min(config.max_distance, config.clipping_distance)
-    nearest = values.reshape(config.num_sectors, -1).min(axis=1)
+    nearest = values.reshape(*values.shape[:-1], config.num_sectors, -1).min(axis=-1)
     if sensor is Sensor.SECTOR_LIDAR:
         return np.asarray(nearest < reach, np.float32)
     # One column for each of the distance bands, and none for "nothing within reach".
     bands = config.num_values // config.num_sectors
     band = np.where(nearest < reach, np.floor(nearest / (reach / bands)).clip(0, bands - 1), bands)
-    return np.asarray(band[:, None] == np.arange(bands), np.float32).ravel()
+    hot = band[..., None] == np.arange(bands)
+    return np.asarray(hot, np.float32).reshape(*values.shape[:-1], -1)
 
 
 def resample(scan: LidarScan, config: LidarConfig) -> NDArray[np.float32]:

@@ -60,7 +60,7 @@ class Sensor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LidarConfig:
-    """How a scan becomes a network's input: angles in degrees (0 ahead, + left), distances in metres."""
+    """How a scan becomes a network's input: angles in degrees of the sensor's own frame, distances in metres."""
 
     num_values: int = 64
     min_angle: float = -150.0

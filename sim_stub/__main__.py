@@ -16,10 +16,12 @@ from typing import Final
 
 from calibration import store as calibration_store
 from drivers.disk import claim
-from inference.package import PackageError
+from inference.package import ModelPackage, PackageError
 from sim_stub import track
 from sim_stub.clock import JumpingLoop
 from sim_stub.rig import SimRig
+from sim_stub.rules import Rules, RulesError, read_rules, read_setting
+from sim_stub.view import MONO, STEREO
 from sim_stub.wires import Tape
 from sim_stub.world import World
 from vehicle import daemon
@@ -33,7 +35,16 @@ SAMPLE: Final = Path(daemon.__file__).parent / "sample.tar.gz"
 SLOWEST_LAP: Final = 60.0
 """Simulated seconds after which a lap counts as never finished."""
 START_UP: Final = 10.0
-TOLD: Final = (track.TrackError, PackageError, ModelMissing, Refusal, SettingsError, GovernorLost, OSError)
+TOLD: Final = (
+    track.TrackError,
+    RulesError,
+    PackageError,
+    ModelMissing,
+    Refusal,
+    SettingsError,
+    GovernorLost,
+    OSError,
+)
 """What is told in one sentence, without a traceback."""
 
 
@@ -46,13 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.WARNING if options.headless else logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        settings = _settings(options)
+        settings, rules = _settings(options), _rules(options)
+        rules.check(track.load(options.track))
         with claim(options.state):
             wires = options.state / "wires"
             wires.unlink(missing_ok=True)
             name = asyncio.run(_install(options, settings))
             with asyncio.Runner(loop_factory=JumpingLoop if options.speedup else None) as runner:
-                return runner.run(_drive(options, settings, name, options.wires or wires))
+                return runner.run(_drive(options, settings, rules, name, options.wires or wires))
     except (*TOLD, ExceptionGroup) as error:
         leaves = list(_leaves(error))
         if not all(isinstance(leaf, TOLD) for leaf in leaves):
@@ -72,15 +84,17 @@ async def _install(options: argparse.Namespace, settings: Settings) -> str:
     return (await store.add(Path(options.model))).name
 
 
-async def _drive(options: argparse.Namespace, settings: Settings, name: str, wires: Path) -> int:
+async def _drive(options: argparse.Namespace, settings: Settings, rules: Rules, name: str, wires: Path) -> int:
     loop = asyncio.get_running_loop()
     store = ModelStore(options.state, settings.inference.device)
     remembered = calibration_store.load(options.state / "calibration.json")
-    car = Car(settings, store, remembered.calibration)
+    package: ModelPackage = store.get(name)
+    cameras, has_lidar = max(options.cameras, package.cameras), options.lidar or package.needs_lidar
+    car = Car(settings, store, remembered.calibration, cameras=cameras, has_lidar=has_lidar)
     if remembered.fault:
         car.fault("calibration", remembered.fault)
-    world = World(track.load(options.track), Tape(wires), loop.time(), start=options.start)
-    rig = SimRig(world, wires)
+    world = World(track.load(options.track), Tape(wires), loop.time(), start=options.start, rules=rules)
+    rig = SimRig(world, wires, STEREO if cameras == 2 else MONO, has_lidar)
     act = in_this_loop if options.speedup else in_own_process
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -121,6 +135,10 @@ def _settings(options: argparse.Namespace) -> Settings:
     return dataclasses.replace(settings, drive=drive, console=desk)
 
 
+def _rules(options: argparse.Namespace) -> Rules:
+    return read_rules({"race_type": options.race_type} | dict(read_setting(rule) for rule in options.rule))
+
+
 async def _awake(car: Car) -> None:
     """Wait for the first picture and the governor's first tick."""
     async with asyncio.timeout(START_UP):
@@ -158,19 +176,26 @@ async def _laps(options: argparse.Namespace, car: Car, world: World) -> int:
         print(f"hotlap: the car stopped itself: {state.stopped_because}", file=sys.stderr)
     laps = world.laps[: options.laps]
     if options.json:
-        figures = {"laps": [round(lap, 3) for lap in laps], "off_track": world.off_track, "frames": state.frames}
+        counts = {"off_track": world.off_track, "crashes": world.crashes, "frames": state.frames}
+        figures = {"laps": [round(lap, 3) for lap in laps]} | counts
         print(json.dumps(figures | dataclasses.asdict(state.latencies)))
     else:
         for number, lap in enumerate(laps, 1):
             print(f"lap {number}: {lap:.2f} s")
         print(f"off track: {world.off_track} times")
-    return 0 if len(laps) == options.laps and world.off_track == 0 else 1
+        if world.traffic.count:
+            print(f"crashed: {world.crashes} times")
+    return 0 if len(laps) == options.laps and world.off_track == world.crashes == 0 else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sim_stub", description=__doc__)
     parser.add_argument("--track", default="reinvent_base", help="a track's name or title, or a .npy route")
     parser.add_argument("--model", help="an installed model, or a package to install (default: the last one, or ours)")
+    parser.add_argument("--race-type", default="time-trial", help="time-trial, object-avoidance or head-to-bot")
+    parser.add_argument("--rule", action="append", default=[], metavar="KEY=VALUE", help="see docs/simulator.md")
+    parser.add_argument("--cameras", type=int, choices=(1, 2), default=1, help="more if the model needs more")
+    parser.add_argument("--lidar", action="store_true", help="fit a LiDAR, even if the model needs none")
     parser.add_argument("--start", type=_part, default=0.0, help="where on the lap to start, 0..1")
     parser.add_argument("--max-speed", type=_percent, metavar="PERCENT", help="the slider, 0..100 (default 100)")
     parser.add_argument("--headless", action="store_true", help="no page: drive the laps and end")

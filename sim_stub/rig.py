@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from drivers.rig import DeviceError, Lamp, Rig, Wires
-from drivers.signals import Frame
-from sim_stub.view import Eye, Lens, Scene
+from drivers.signals import Frame, LidarScan
+from sim_stub import lidar
+from sim_stub.scene import Scene
+from sim_stub.view import MONO, Eye, Lens
 from sim_stub.wires import Tape
 from sim_stub.world import Standing, World
 
 CAMERA_RATE: Final = 30.0
+LIDAR_RATE: Final = 10.0
+LIDAR_ANGLES: Final = np.linspace(-np.pi, np.pi, 360, endpoint=False)
 
 
 @dataclass(slots=True)
@@ -26,6 +32,8 @@ class Faults:
     """The camera is unplugged: reading it fails."""
     drop_every: int = 0
     """Of so many pictures one is lost; 0 loses none."""
+    lidar_gone: bool = False
+    """The LiDAR is unplugged: reading it fails."""
     battery: float | None = 1.0
     """Charge 0..1; None is a battery that was unplugged."""
 
@@ -50,7 +58,34 @@ class SimCamera:
             if not self._faults.camera_frozen and not lost:
                 t = loop.time()
                 self._world.advance(t)
-                return Frame(t, self._eye.look(self._world.state)[0])
+                return Frame(t, self._eye.look(self._world.state, self._world.traffic.solids)[0, 0])
+
+    async def close(self) -> None:
+        pass
+
+
+class SimLidar:
+    """A LiDAR at LIDAR_RATE turns a second."""
+
+    def __init__(self, world: World, faults: Faults) -> None:
+        self._world, self._faults = world, faults
+        self._due = 0.0
+        self._turn = 0
+
+    async def read(self) -> LidarScan:
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due + 1 / LIDAR_RATE, loop.time())
+        await asyncio.sleep(self._due - loop.time())
+        if self._faults.lidar_gone:
+            raise DeviceError("The simulated LiDAR is unplugged.")
+        t = loop.time()
+        self._world.advance(t)
+        self._turn += 1
+        ranges = np.zeros((1, len(LIDAR_ANGLES)), np.float32)
+        seeds, turn = np.zeros(1, np.uint64), np.array([self._turn])
+        solids, field = self._world.traffic.solids, self._world.track.field
+        lidar.scan(self._world.state, LIDAR_ANGLES, field, solids, seeds, turn, ranges)
+        return LidarScan(t, ranges[0])
 
     async def close(self) -> None:
         pass
@@ -91,15 +126,21 @@ class Outline:
 
 
 class SimRig:
-    """`rig` is what the daemon gets; `world`, `faults` and `tape` are for whoever stands beside the track."""
+    """`rig` is what the daemon gets; `world`, `faults` and `tape` are for whoever stands beside the track.
 
-    def __init__(self, world: World, tape_path: Path, lens: Lens | None = None) -> None:
+    The car wears a camera for each of `lenses`, and a LiDAR if it `has_lidar`.
+    """
+
+    def __init__(self, world: World, tape_path: Path, lenses: tuple[Lens, ...] = MONO, has_lidar: bool = False) -> None:
         self.world, self.faults, self.tape = world, Faults(), Tape(tape_path)
         scene = Scene(world.track)
         self.rig = Rig(
             name="simulated car",
-            cameras=(SimCamera(world, Eye(scene, lens or Lens()), self.faults),),
+            cameras=tuple(
+                SimCamera(world, Eye(scene, lens, world.profile.lean, threads=1), self.faults) for lens in lenses
+            ),
             wires=Wires("sim_stub.wires:open_wires", (str(tape_path),)),
+            lidar=SimLidar(world, self.faults) if has_lidar else None,
             battery=SimBattery(self.faults),
             lights=SimLights(),
             network=SimNetwork(),

@@ -9,8 +9,26 @@ from typing import Final
 import numpy as np
 
 from calibration.calibration import DEFAULT, Calibration
-from sim_stub.dynamics import DEEPRACER, FRONT_POINT, FULL_LOCK, WHEELS, YAW, Profile, State, X, Y, advance, to_world
+from sim_stub import survey
+from sim_stub.dynamics import (
+    DEEPRACER,
+    FRONT_POINT,
+    FULL_LOCK,
+    SPEED,
+    STATES,
+    WHEELS,
+    YAW,
+    Profile,
+    State,
+    X,
+    Y,
+    advance,
+    to_world,
+)
+from sim_stub.judge import progress_of, touches
+from sim_stub.rules import Rules
 from sim_stub.track import Track
+from sim_stub.traffic import Traffic
 from sim_stub.wires import Pulse, Tape
 
 TICK: Final = 0.01
@@ -38,10 +56,12 @@ class Standing:
     """Seconds of each of the latest finished laps, oldest first."""
     off_track: int
     """How often all four wheels left the road; the car was then put back on the centre line, at rest."""
+    crashes: int
+    """How often it ran into something; it was then put back a metre behind."""
 
 
 class World:
-    """One car on one track, driven by the pulses on a tape.
+    """One car on one track, driven by the pulses on a tape, among the obstacles or bots that `rules` ask for.
 
     `truth` is how this car's servo and motor really answer, whatever the daemon believes. `start` is where on the lap
     the car stands at first, 0..1. At full throttle it drives `top_speed` m/s.
@@ -56,12 +76,20 @@ class World:
         start: float = 0.0,
         truth: Calibration = DEFAULT,
         profile: Profile = DEEPRACER,
+        rules: Rules | None = None,
+        seed: int = 0,
     ) -> None:
+        """Raises RulesError."""
+        self.rules = rules or Rules()
+        self.rules.check(track)
         self.track, self.truth, self.profile = track, truth, profile
         self.top_speed = DEFAULT_TOP_SPEED
-        self.state: State = np.zeros((1, 5))
+        self.state: State = np.zeros((1, STATES))
         self.laps: list[float] = []
-        self.off_track = self._lap_count = 0
+        self.off_track = self.crashes = self._lap_count = 0
+        self._ground = survey.ground(track)
+        self.traffic = Traffic(self._ground, self.rules, 1)
+        self.traffic.place(0, survey.FORWARD, np.random.default_rng(seed))
         self._tape, self._now = tape, now
         self._read, _ = tape.read(0)
         self._pulse = tape.latest()
@@ -83,12 +111,13 @@ class World:
         return Standing(
             position=(float(front[0]), float(front[1])),
             heading=float(self.state[0, YAW]),
-            speed=float(self.state[0, 3]),
+            speed=float(self.state[0, SPEED]),
             progress=self._progress,
             lap_time=self._now - self._lap_began if self._lap_began is not None else 0.0,
             lap_count=self._lap_count,
             laps=tuple(self.laps[-SHOWN_LAPS:]),
             off_track=self.off_track,
+            crashes=self.crashes,
         )
 
     def _live(self, until: float) -> None:
@@ -96,8 +125,9 @@ class World:
         while until - self._now > 1e-9:
             step = min(TICK, until - self._now)
             self.state = advance(self.state, command, step, self.profile)
+            self.traffic.advance(step, np.zeros(1, np.intp), np.zeros(1, np.int64))
             self._now += step
-            if abs(self.state[0, 3]) > 1e-3:
+            if abs(self.state[0, SPEED]) > 1e-3 or self.traffic.moving:
                 self._judge()
 
     def _command(self, pulse: Pulse | None) -> tuple[float, float]:
@@ -108,29 +138,40 @@ class World:
         return action.steering * float(FULL_LOCK), speed_part(action.throttle) * self.top_speed
 
     def _judge(self) -> None:
-        """Progress as the original counts it: from the starting point, wrapped so that it never jumps by half a lap."""
-        front = to_world(self.state, np.array([[FRONT_POINT, 0.0]]))[0]
-        part = float(self.track.distance_along(front)[0]) / self.track.length
-        progress = 100 * (part - self._start)
-        progress += 100 * round((self._progress - progress) / 100) if self.track.closed else 0
-        self._progress = progress
-        if self._lap_began is None:
+        front = to_world(self.state, np.array([[FRONT_POINT, 0.0]]))[0, 0]
+        spot = survey.locate(self._ground, survey.FORWARD, float(front[0]), float(front[1]))
+        before = self._progress
+        self._progress, _ = progress_of(spot.along / self.track.length - self._start, before)
+        if self._lap_began is None and abs(self.state[0, SPEED]) > 1e-3:
             self._lap_began = self._now
-        if progress >= 100:
-            self.laps = [*self.laps, self._now - self._lap_began][-MOST_LAPS:]
+        if self._progress >= 100:
+            self.laps = [*self.laps, self._now - (self._lap_began or self._now)][-MOST_LAPS:]
             self._lap_count += 1
             self._lap_began = self._now
-            self._progress -= 100
+            self._progress = 0.0
             if not self.track.closed:
                 self._put(0.0)
-        elif not self.track.on_road(to_world(self.state, WHEELS)[0]).any():
+        elif (hit := self._touched()) is not None:
+            self.crashes += 1
+            self.traffic.hit(0)
+            self._put(float(self.traffic.at[0, hit]) - self.rules.reset_behind_dist)
+        elif not any(survey.on_road(self._ground, x, y) for x, y in to_world(self.state, WHEELS)[0].tolist()):
             self.off_track += 1
-            self._put(part * self.track.length)
+            self._put(spot.along)
+
+    def _touched(self) -> int | None:
+        """The object that the car has run into."""
+        x, y, yaw = self.state[0, [X, Y, YAW]].tolist()
+        footprint = np.array(self.traffic.footprint)
+        for which, pose in enumerate(self.traffic.pose[0]):
+            if touches(x, y, yaw, pose, footprint):
+                return which
+        return None
 
     def _put(self, along: float) -> None:
         """Set the car down at rest, its front point on the centre line, `along` metres from the first waypoint."""
         point, heading = self.track.place(np.array([along]))
-        self.state = np.zeros((1, 5))
+        self.state = np.zeros((1, STATES))
         self.state[0, YAW] = heading[0]
         self.state[0, [X, Y]] = point[0] - FRONT_POINT * np.array([np.cos(heading[0]), np.sin(heading[0])])
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sim_stub import track
-from sim_stub.view import Eye, Lens, Scene
+from sim_stub.scene import Scene
+from sim_stub.view import Eye, Lens
 
 ROUTES = Path(__file__).parents[3] / "shared" / "data" / "tracks"
 pytestmark = pytest.mark.skipif(not ROUTES.is_dir(), reason=f"the reference data is not there: {ROUTES}")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivers.rig import DeviceError, Lamp, Rig
@@ -14,6 +15,8 @@ from drivers.signals import ActuatorCommand
 from sim_stub import track
 from sim_stub.clock import JumpingLoop
 from sim_stub.rig import SimLights, SimRig
+from sim_stub.rules import RaceType, Rules
+from sim_stub.view import STEREO
 from sim_stub.wires import Tape, open_wires
 from sim_stub.world import World
 from tests.drivers.rig_contract import REST, RigContract, Run, Switch
@@ -28,7 +31,9 @@ class TestSimRig(RigContract):
     @pytest.fixture
     def car(self, tmp_path: Path, runner: asyncio.Runner) -> SimRig:
         wires = tmp_path / "wires"
-        return SimRig(World(track.load("reinvent_base"), Tape(wires), runner.get_loop().time()), wires)
+        rules = Rules(race_type=RaceType.OBJECT_AVOIDANCE)
+        world = World(track.load("reinvent_base"), Tape(wires), runner.get_loop().time(), rules=rules)
+        return SimRig(world, wires, STEREO, has_lidar=True)
 
     @pytest.fixture
     def rig(self, car: SimRig) -> Rig:
@@ -79,6 +84,31 @@ class TestSimRig(RigContract):
             run(asyncio.wait_for(car.rig.cameras[0].read(), 30))
         car.faults.camera_frozen = False
         assert run(car.rig.cameras[0].read()).image.any()
+
+    def test_the_left_camera_sees_a_near_thing_further_to_the_right(self, car: SimRig, run: Run) -> None:
+        left, right = (run(camera.read()).image.astype(int) for camera in car.rig.cameras)
+        assert left.shape == right.shape == (120, 160, 3)
+        shifts = [np.abs(left[90:, 40:120] - np.roll(right, shift, axis=1)[90:, 40:120]).mean() for shift in range(40)]
+        # Row 105 looks at ground about 0.25 m ahead: 0.06 m of baseline are some 25 pixels there.
+        assert 15 <= int(np.argmin(shifts)) <= 35
+
+    def test_the_lidar_sees_walls_and_boxes_and_turns_ten_times_a_second(self, car: SimRig, run: Run) -> None:
+        assert car.rig.lidar is not None
+        scans = [run(car.rig.lidar.read()) for _ in range(3)]
+        assert np.diff([scan.t for scan in scans]) == pytest.approx([0.1, 0.1])
+        x_low, y_low, _, y_high = car.world.track.field
+        x, y, yaw = car.world.state[0, :3].tolist()
+        assert yaw == pytest.approx(0.0, abs=0.01)
+        # The last box stands a metre behind the start; without it the wall would be the first thing there.
+        assert 0.5 < scans[0].ranges[180] < 1.2 < x + 0.02913 - x_low
+        assert scans[0].ranges[90] == pytest.approx(y_high - y, abs=0.05)
+        assert scans[0].ranges[270] == pytest.approx(y - y_low, abs=0.05)
+
+    def test_an_unplugged_lidar_says_so(self, car: SimRig, run: Run) -> None:
+        car.faults.lidar_gone = True
+        assert car.rig.lidar is not None
+        with pytest.raises(DeviceError, match="LiDAR is unplugged"):
+            run(car.rig.lidar.read())
 
     @pytest.mark.parametrize("charge", [0.25, 0.0, None])
     def test_the_battery_shows_what_it_is_set_to(self, car: SimRig, run: Run, charge: float | None) -> None:

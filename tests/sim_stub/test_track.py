@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,100 @@ LENGTHS = {
 }
 
 
+TEMPLATES = {"straight": 3.05, "single_turn": 2.76, "s_curve": 4.77, "loop": 8.97}
+
+
 def test_all_public_tracks_are_there() -> None:
-    assert track.names() == sorted(LENGTHS)
+    assert track.names() == sorted(LENGTHS | TEMPLATES)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_has_the_manuals_width_and_keeps_its_own_rules(name: str) -> None:
+    road = track.load(name)
+    assert road.closed is (name == "loop")
+    assert road.length == pytest.approx(TEMPLATES[name], abs=0.02)
+    assert np.hypot(*(road.inner - road.outer).T) == pytest.approx(24 * 0.0254)
+    assert track.broken_rules(road) == []
+    assert road.on_road(road.centre[1:-1]).all()
+
+
+def test_the_templates_turn_as_the_manual_draws_them() -> None:
+    assert track.turns(track.load("straight")) == []
+    for name, angles in (("single_turn", [60]), ("s_curve", [60, 60]), ("loop", [90, 90, 90, 90])):
+        found = track.turns(track.load(name))
+        assert [angle for _, angle, _ in found] == pytest.approx(angles, rel=0.1)
+        assert [radius for *_, radius in found] == pytest.approx([30 * 0.0254] * len(angles), rel=0.03)
+
+
+def drawing(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+HAIRPIN = "width_m = 0.6\npieces = [{straight_m = 2}, {turn_deg = 180, radius_m = 0.4}, {straight_m = 2}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        (HAIRPIN, [r"turn of 18\d degrees 2\.\d m from the start .* 27\.\d inches; it must be at least 30"]),
+        (HAIRPIN.replace("180", "90"), []),
+        (HAIRPIN.replace("0.4}", "0.6}"), []),
+        (HAIRPIN.replace("0.4}", "0.7}").replace("0.6\n", "0.5\n"), [r"19\.7 inches wide at its narrowest"]),
+    ],
+    ids=["hairpin too tight", "a right angle may be tighter", "wide enough", "narrow"],
+)
+def test_a_drawing_is_checked_against_the_manuals_rules(tmp_path: Path, text: str, broken: list[str]) -> None:
+    found = track.broken_rules(track.load(drawing(tmp_path, text)))
+    assert len(found) == len(broken)
+    for sentence, expected in zip(found, broken, strict=True):
+        assert re.search(expected, sentence), sentence
+
+
+def test_the_checker_speaks_for_the_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert track.main(["loop", "Oval_track"]) == 0
+    assert "keeps the manual's rules" in capsys.readouterr().out
+    assert track.main([drawing(tmp_path, HAIRPIN)]) == 1
+    assert "27" in capsys.readouterr().out
+    assert track.main(["monza"]) == 2
+    assert "no track 'monza'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("width_m = 0.6", "centre_m"),
+        ("width_m = 60\ncentre_m = [[0, 0], [5, 0], [0, 5]]", r"width_m must lie in 0\.1\.\.10, not 60"),
+        ("width_m = 0.6\ncentre_m = [[0, 0], [5, 0]]", "at least 3 points"),
+        ("width_m = 0.6\npieces = [{turn_deg = 90}]", "a piece must have straight_m, or turn_deg and radius_m"),
+        ("width_m = 0.6\npieces = [{straight_m = -1}]", r"a piece must be 0\.01\.\.1000 m long"),
+        ("width_m = ", "cannot be read"),
+        ("width_m = 0.6\ncentre_m = [[0, 0], [6, 4], [6, 0], [0, 4]]", r"crosses itself near \(\d\.\d\d, "),
+    ],
+)
+def test_a_drawing_that_is_no_track_is_refused_in_one_sentence(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(TrackError, match=why) as refusal:
+        track.load(drawing(tmp_path, text))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_route_that_crosses_itself_is_refused(tmp_path: Path) -> None:
+    angle = np.linspace(0, 2 * np.pi, 80)
+    eight = np.stack([2 * np.sin(angle), np.sin(2 * angle)], axis=1)
+    eight[-1] = eight[0]
+    with pytest.raises(TrackError, match=r"crosses itself near \(-?0\.0"):
+        track.load(route(tmp_path, np.hstack([eight, eight * 0.9, eight * 1.1])))
+
+
+def test_a_track_can_be_driven_the_other_way() -> None:
+    road = track.load("Oval_track")
+    back = road.reversed()
+    assert back.ccw is not road.ccw
+    assert back.length == pytest.approx(road.length)
+    there, here = road.place(np.array([3.0])), back.place(np.array([back.length - 3.0]))
+    assert there[0] == pytest.approx(here[0])
+    assert abs(abs(there[1][0] - here[1][0]) - np.pi) < 1e-6
 
 
 @pytest.mark.parametrize("name", LENGTHS)

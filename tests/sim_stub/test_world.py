@@ -13,6 +13,7 @@ from drivers.rig import DeviceError
 from drivers.signals import Action, ActuatorCommand
 from inference.actions import throttle_for
 from sim_stub import track
+from sim_stub.rules import RaceType, Rules, RulesError
 from sim_stub.wires import LENGTH, Pulse, Tape, open_wires
 from sim_stub.world import World, speed_part
 from tests.conftest import Jump
@@ -79,6 +80,35 @@ def test_leaving_the_road_is_counted_and_the_car_is_put_back_at_rest(tape: Tape)
     assert standing.speed == 0.0
     assert world.track.distance_from_centre(np.array(standing.position)) < 0.02
     assert standing.progress == pytest.approx(before.progress, abs=1.0)
+
+
+def test_running_into_a_box_is_counted_and_the_car_is_put_back_before_it(tape: Tape) -> None:
+    # The Oval begins with a straight; a box stands 3 m ahead in each lane.
+    road = track.load("Oval_track")
+    part = 3.0 / road.length
+    rules = Rules(race_type=RaceType.OBJECT_AVOIDANCE, object_positions=((part, 1), (part, -1)))
+    world = World(road, tape, 0.0, rules=rules)
+    tape.write(pulse(0.0, 0.0, 0.75))
+    while world.crashes == 0 and world._now < 10:
+        world.advance(world._now + 0.01)
+    standing = world.standing()
+    assert (standing.crashes, standing.off_track) == (1, 0)
+    assert standing.speed == 0.0
+    assert road.distance_along(np.array(standing.position)) == pytest.approx(2.0, abs=0.05)
+
+
+def test_bots_drive_while_the_car_stands(tape: Tape) -> None:
+    rules = Rules(race_type=RaceType.HEAD_TO_BOT, bot_car_speed=0.5)
+    world = World(track.load("Oval_track"), tape, 0.0, rules=rules)
+    before = world.traffic.at.copy()
+    world.advance(1.0)
+    assert world.traffic.at - before == pytest.approx(0.5 * np.ones((1, 3)))
+    assert world.traffic.solids.shape == (1, 3, 8)
+
+
+def test_rules_that_do_not_fit_the_track_are_refused(tape: Tape) -> None:
+    with pytest.raises(RulesError, match="Straight is an open track"):
+        World(track.load("straight"), tape, 0.0, rules=Rules(race_type=RaceType.HEAD_TO_BOT))
 
 
 def test_how_often_somebody_looks_changes_nothing(tmp_path: Path) -> None:
