@@ -13,7 +13,7 @@ from sim_stub.scene import WALL_HEIGHT, Scene, from_above
 from sim_stub.track import Track
 from sim_stub.view import CARDBOARD, MONO, STEREO, Eye, Film, Lens, rgb
 
-AHEAD, UP, PITCH = 0.1421, 0.1329, 0.2375
+AHEAD, UP, PITCH = 0.1453, 0.1293, 0.2618
 """Where the camera of a car is, metres ahead of its origin and above the ground, and how far it looks down (rad)."""
 FOCAL = 80 / np.tan(1.13 / 2)
 HALF_ROAD, LINE = 0.7619 / 2, 0.0762
@@ -40,6 +40,15 @@ def scene(base: Track) -> Scene:
 @pytest.fixture(scope="module")
 def grey(scene: Scene) -> Eye:
     return Eye(scene, MONO)
+
+
+def test_a_car_that_leans_back_turns_its_camera_about_its_origin(scene: Scene) -> None:
+    lean, lens = 0.03, Lens()
+    cos, sin = np.cos(lean), np.sin(lean)
+    turned = Lens(ahead=lens.ahead * cos - lens.up * sin, up=lens.up * cos + lens.ahead * sin, pitch=lens.pitch - lean)
+    leaning, level = Eye(scene, MONO, lean).look(standing(2.0)), Eye(scene, turned).look(standing(2.0))
+    assert np.array_equal(leaning, level)
+    assert (leaning != Eye(scene, MONO).look(standing(2.0))).mean() > 0.1
 
 
 def standing(along: float, aside: float = 0.0, turned: float = 0.0) -> Floats:
@@ -116,7 +125,8 @@ def test_the_edge_of_the_line_stands_where_the_pinhole_puts_it(grey: Eye, row: i
     profile = grey.look(standing(0.3, aside))[0, row, :, 0].astype(float)
     middle = round(expected)
     bright = np.clip((profile[middle - 5 : middle + 5] - 53) / (209.5 - 53), 0, 1).sum()
-    assert middle - side * (5 - bright) == pytest.approx(expected, abs=0.5)
+    # The road's grain moves it by up to a tenth.
+    assert middle - side * (5 - bright) == pytest.approx(expected, abs=0.6)
 
 
 def test_the_road_s_left_is_the_picture_s_left(colour: Eye) -> None:
