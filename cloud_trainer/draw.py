@@ -108,7 +108,7 @@ class Film:
         self._stream = self._container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
         self._stream.width, self._stream.height = FILM
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"preset": "veryfast", "crf": "26"}
+        self._stream.options = {"preset": "superfast", "crf": "26"}
         self._over = False
 
     def __enter__(self) -> Self:

@@ -126,8 +126,8 @@ class Races(VectorEnv[Pictures, NDArray[Any], NDArray[Any]]):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Pictures, dict[str, Any]]:
         """All races anew; with a seed, and at first, from their very first episode, else from the next."""
-        if isinstance(seed, int):
-            self.race = self._race(seed)
+        if isinstance(seed, int | np.integer):
+            self.race = self._race(int(seed))
         elif seed is not None:
             fresh = {world: np.random.default_rng(number) for world, number in enumerate(seed) if number is not None}
             self.race.reset(rngs=fresh)

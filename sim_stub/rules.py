@@ -125,9 +125,11 @@ class Rules:
 
     def check(self, track: Track) -> None:
         """Raises RulesError where these rules and this track do not go together."""
-        if not track.closed and (self.alternate_driving_direction or self.laps > 1 or self.bots):
+        turns = self.alternate_driving_direction or self.change_start_position or self.start_position_offset
+        if not track.closed and (turns or self.laps > 1 or self.bots):
             raise RulesError(
-                f"{track.title} is an open track: laps must be 1, without bot cars or a change of direction."
+                f"{track.title} is an open track: laps must be 1, always from its start, "
+                "without bot cars or a change of direction."
             )
         if abs(self.start_position_offset) > track.length:
             raise RulesError(f"start_position_offset must not be longer than the track, {track.length:.1f} m.")

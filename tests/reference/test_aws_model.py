@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cloud_trainer.evaluate import evaluate_package
 from drivers.signals import Frame, Observation
 from inference.actions import DiscreteActions
 from inference.features import grey
 from inference.package import ModelPackage, Sensor, unpack
 from inference.policy import OpenVinoPolicy
+from sim_stub.rules import Rules
+from sim_stub.track import load
 from vehicle.models import ModelStore
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "models"
@@ -74,3 +77,10 @@ async def test_the_car_installs_it_and_drives_with_it(tmp_path: Path, pictures: 
     )
     assert -1 <= action.steering <= 1
     assert 0 < action.throttle <= 1
+
+
+@pytest.mark.timeout(120)
+def test_it_makes_three_clean_laps_from_nine_of_ten_starts_in_evaluation(package: ModelPackage) -> None:
+    result = evaluate_package(package, load("reinvent_base"), Rules(laps=3), 10)
+    assert result.clean >= 9
+    assert all(7.5 < lap < 9.5 for lap in result.laps)

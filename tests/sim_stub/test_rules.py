@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim_stub.rules import RANGES, RaceType, Rules, RulesError, read_rules
+from sim_stub.track import load
 from tests.sim_stub.roads import square, straight
 
 WHOLE = {name for name in RANGES if isinstance(getattr(Rules(), name), int)}
@@ -163,9 +164,10 @@ def test_only_the_race_type_puts_objects_on_the_road() -> None:
     ("values", "says"),
     [
         ({"laps": 2}, "Straight is an open track: laps must be 1"),
+        ({"change_start_position": True}, "Straight is an open track: laps must be 1, always from its start"),
+        ({"start_position_offset": 0.5}, "Straight is an open track"),
         ({"alternate_driving_direction": True}, "without bot cars or a change of direction"),
         ({"race_type": "HEAD_TO_BOT"}, "Straight is an open track"),
-        ({"start_position_offset": 6.1}, "start_position_offset must not be longer than the track, 6.0 m"),
         (
             {"race_type": "OBJECT_AVOIDANCE", "number_of_obstacles": 3},
             "Straight is 6.0 m long: too short for so many objects so far apart",
@@ -176,6 +178,13 @@ def test_what_an_open_track_cannot_bear_is_refused(values: dict[str, Any], says:
     with pytest.raises(RulesError, match=says) as error:
         read_rules(values).check(straight(6))
     assert str(error.value).endswith(".")
+
+
+def test_a_start_beyond_the_end_of_the_lap_is_refused() -> None:
+    track = load("Oval_track")
+    read_rules({"start_position_offset": -19.0}).check(track)
+    with pytest.raises(RulesError, match=r"start_position_offset must not be longer than the track, 19\.6 m"):
+        read_rules({"start_position_offset": 19.7}).check(track)
 
 
 @pytest.mark.parametrize(
