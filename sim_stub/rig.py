@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.rig import DeviceError, Lamp, Rig, Wires
 from drivers.signals import Frame, LidarScan
@@ -71,6 +72,7 @@ class SimLidar:
         self._world, self._faults = world, faults
         self._due = 0.0
         self._turn = 0
+        self._scan()
 
     async def read(self) -> LidarScan:
         loop = asyncio.get_running_loop()
@@ -81,11 +83,15 @@ class SimLidar:
         t = loop.time()
         self._world.advance(t)
         self._turn += 1
+        return LidarScan(t, self._scan())
+
+    def _scan(self) -> NDArray[np.float32]:
         ranges = np.zeros((1, len(LIDAR_ANGLES)), np.float32)
         seeds, turn = np.zeros(1, np.uint64), np.array([self._turn])
         solids, field = self._world.traffic.solids, self._world.track.field
         lidar.scan(self._world.state, LIDAR_ANGLES, field, solids, seeds, turn, ranges)
-        return LidarScan(t, ranges[0])
+        first: NDArray[np.float32] = ranges[0]
+        return first
 
     async def close(self) -> None:
         pass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -17,6 +19,8 @@ from sim_stub.dynamics import YAW, X, Y
 from sim_stub.film import Film as Film
 from sim_stub.scene import WALL_HEIGHT, Image, Scene
 from sim_stub.track import RGB
+
+_log = logging.getLogger(__name__)
 
 Floats: TypeAlias = NDArray[np.float64]
 Boxes: TypeAlias = Floats
@@ -85,8 +89,7 @@ class Eye:
             raise ValueError("The lenses of an eye must give pictures of one size, with the same samples a pixel.")
         self._lenses = np.array([_figures(lens, lean) for lens in self.lenses])
         self._world = np.array([*scene.extent, *scene.scale, *scene.size, WALL_HEIGHT])
-        with _compiling:
-            raster.prepare()
+        _ready(raster.prepare)
 
     def shape(self, batch: int) -> tuple[int, ...]:
         """The shape of what `look` returns."""
@@ -136,8 +139,7 @@ class Eye:
                 films.develop(pictures, cars, exposure, seeds, frames)
 
         if not plain:
-            with _compiling:
-                films.prepare()
+            _ready(films.prepare)
         cars = np.arange(batch)
         if self.threads == 1 or batch <= CHUNK:
             draw(cars)
@@ -154,6 +156,24 @@ def _figures(lens: Lens, lean: float) -> tuple[float, ...]:
 
 
 _compiling = threading.Lock()
+_compiled: set[Callable[[], None]] = set()
+
+
+def _ready(prepare: Callable[[], None]) -> None:
+    """Compile what is not compiled yet, once at a time, and say why it takes so long if it does."""
+    if prepare in _compiled:
+        return
+    why = "Compiling the simulator's camera, once for all; this takes about 20 seconds."
+    patience = threading.Timer(2.0, _log.warning, (why,))
+    with _compiling:
+        patience.start()
+        try:
+            prepare()
+            _compiled.add(prepare)
+        finally:
+            patience.cancel()
+
+
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked child has none of its parent's threads.
 os.register_at_fork(after_in_child=_pools.clear)
