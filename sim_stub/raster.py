@@ -8,10 +8,11 @@ row; nothing is projected or divided, and what stands half behind the camera nee
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 WIDTH, HEIGHT, FOCAL, AHEAD, LEFT, UP, PITCH, SAMPLES = range(8)
 """The columns of a table of lenses, float64[cameras, 8]; the focal length is in pixels, `UP` is above the ground."""
@@ -42,7 +43,7 @@ def draw(out, cars, state, lenses, errors, boxes, glares, palettes, texels, leve
     """
     planes, width = out.shape[2], out.shape[4]
     n = int(lenses[0, SAMPLES])
-    at = np.empty(width * n, np.uint32)
+    at = np.empty((n, width * n), np.uint32)
     lines = np.empty((n, planes, width * n), np.uint8)
     pixels = np.empty(width, np.uint8)
     most = 4 + 3 * boxes.shape[1]
@@ -247,8 +248,16 @@ def _picture(  # type: ignore[no-untyped-def]
     """Draw what one camera sees, row by row: sky or what is beyond the field, walls, ground with its light, boxes."""
     n, planes, fine = lines.shape
     one = float(1 << FIXED)
+    lit = False
+    for k in range(glares.shape[1]):
+        lit = lit or glares[car, k, 3] != 0
+    # The rows of samples of this row of pixels that show bare ground from end to end: none, 1 the first, 2 the second,
+    # 3 both. They are looked up last, for where both are bare the samples need not be kept, only their means.
+    bare = 0
     for row in range(out.shape[3] * n):
         sub = row % n
+        if sub == 0:
+            bare = 0
         down = (row + 0.5 - eye[9] / 2) / eye[7]
         ahead, up = eye[5] - eye[6] * down, -eye[6] - eye[5] * down
         first, last = 0.0, 0.0
@@ -286,17 +295,25 @@ def _picture(  # type: ignore[no-untyped-def]
             level, most = 0, 2.0
             while level < levels.shape[0] - 1 and area >= most:
                 level, most = level + 1, 4 * most
-            _gather(
-                lines, sub, at, begin, end, u, v, du, dv, FIXED + level,
-                levels[level, 0], levels[level, 1], texels, palette,
-            )  # fmt: skip
-            for k in range(glares.shape[1]):
-                if glares[car, k, 3] != 0:
-                    _shine(lines, sub, glares, car, k, x, y, dx, dy, begin, end, world)
+            _address(at, sub, begin, end, u, v, du, dv, FIXED + level, levels[level, 0], levels[level, 1])
+            covered = n != 2 or lit or begin > 0 or end < fine
+            for face in range(walls, faces):
+                covered = covered or reach[face, 0] <= row < reach[face, 1]
+            if not covered:
+                bare += 1 + sub
+            else:
+                _gather(lines, sub, at, begin, end, texels, palette)
+                for k in range(glares.shape[1]):
+                    if glares[car, k, 3] != 0:
+                        _shine(lines, sub, glares, car, k, x, y, dx, dy, begin, end, world)
         for face in range(walls, faces):
             if reach[face, 0] <= row < reach[face, 1]:
                 _cover(lines, sub, edges, face, row, paint)
-        if sub == n - 1:
+        if bare == 3:
+            _pixels(out, car, camera, row // n, at, texels, palette)
+        elif sub == n - 1:
+            if bare:
+                _gather(lines, bare - 1, at, 0, fine, texels, palette)
             _average(out, car, camera, row // n, lines, pixels)
 
 
@@ -314,21 +331,51 @@ def _inside(start, step, size, first, last):  # type: ignore[no-untyped-def]
     return np.ceil(min(max(low, first), last)), np.ceil(min(max(high, first), last))
 
 
+def _shift(context, value, bits):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, operands):  # type: ignore[no-untyped-def]
+        return builder.lshr(*operands)
+
+    return types.uint32(types.uint32, types.uint32), build
+
+
+_shifted: Any = intrinsic(_shift)
+"""value >> bits of two uint32, as uint32; numba's own shift is one of 64 bits, which is vectorised half as wide."""
+
+
 @_part
-def _gather(lines, sub, at, first, last, u, v, du, dv, shift, start, skip, texels, palette):  # type: ignore[no-untyped-def]
-    """Look up the columns [first, last) of a row of samples, which begin at (u, v) and go on by (du, dv)."""
-    u, v, du, dv = np.int32(u), np.int32(v), np.int32(du), np.int32(dv)
-    shift, strip, skip = np.int32(shift), np.int32(shift + STRIP_BITS), np.int32(skip)
+def _address(at, sub, first, last, u, v, du, dv, shift, start, skip):  # type: ignore[no-untyped-def]
+    """Where the texels lie under the columns [first, last) of a row of samples, which begin at (u, v), by (du, dv)."""
+    u, v, du, dv = np.uint32(u), np.uint32(v), np.uint32(du), np.uint32(dv)
+    shift, strip, skip, start = np.uint32(shift), np.uint32(shift + STRIP_BITS), np.uint32(skip), np.uint32(start)
     for k in range(np.uint64(first), np.uint64(last)):
-        at[k] = np.int32(
-            np.int32(np.int32(np.int32(u >> strip) * skip) + np.int32(u >> shift))
-            + np.int32(np.int32(v >> shift) << np.int32(STRIP_BITS))
-        )
-        u, v = np.int32(u + du), np.int32(v + dv)
-    begin = np.uint64(start)
+        across = np.uint32(np.uint32(_shifted(u, strip) * skip) + _shifted(u, shift))
+        along = np.uint32(_shifted(v, shift) << np.uint32(STRIP_BITS))
+        at[sub, k] = np.uint32(np.uint32(across + along) + start)
+        u, v = np.uint32(u + du), np.uint32(v + dv)
+
+
+@_part
+def _gather(lines, sub, at, first, last, texels, palette):  # type: ignore[no-untyped-def]
+    """Look up the columns [first, last) of a row of samples."""
     for plane in range(lines.shape[1]):
         for k in range(np.uint64(first), np.uint64(last)):
-            lines[sub, plane, k] = texels[palette, plane, begin + np.uint64(at[k])]
+            lines[sub, plane, k] = texels[palette, plane, np.uint64(at[sub, k])]
+
+
+@_part
+def _pixels(out, car, camera, row, at, texels, palette):  # type: ignore[no-untyped-def]
+    """Look up a row of pixels of 2 x 2 samples that all show bare ground: what `_gather` and `_average` would make."""
+    for plane in range(texels.shape[1]):
+        for k in range(np.uint64(out.shape[4])):
+            i = np.uint64(k + k)
+            j = np.uint64(i + np.uint64(1))
+            total = (
+                np.uint32(texels[palette, plane, np.uint64(at[0, i])])
+                + np.uint32(texels[palette, plane, np.uint64(at[0, j])])
+                + np.uint32(texels[palette, plane, np.uint64(at[1, i])])
+                + np.uint32(texels[palette, plane, np.uint64(at[1, j])])
+            )
+            out[car, camera, plane, row, k] = np.uint8((total + np.uint32(2)) >> np.uint32(2))
 
 
 @_part
