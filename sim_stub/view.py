@@ -33,7 +33,7 @@ RIDE_HEIGHT: Final = -0.0010
 """Metres from the ground to the car's origin, which lies 23.2 mm below the chassis and so a little under ground."""
 CARDBOARD: Final[RGB] = (123, 97, 79)
 """The colour of the boxes that stand in a car's way."""
-CHUNK: Final = 16
+CHUNK: Final = 32
 """Cars that a thread draws at a time."""
 
 
