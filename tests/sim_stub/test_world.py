@@ -82,7 +82,7 @@ def test_leaving_the_road_is_counted_and_the_car_is_put_back_at_rest(tape: Tape)
     assert standing.progress == pytest.approx(before.progress, abs=1.0)
 
 
-def test_running_into_a_box_is_counted_and_the_car_is_put_back_before_it(tape: Tape) -> None:
+def test_running_into_a_box_is_counted_and_the_car_is_set_down_beyond_it(tape: Tape) -> None:
     # The Oval begins with a straight; a box stands 3 m ahead in each lane.
     road = track.load("Oval_track")
     part = 3.0 / road.length
@@ -94,7 +94,7 @@ def test_running_into_a_box_is_counted_and_the_car_is_put_back_before_it(tape: T
     standing = world.standing()
     assert (standing.crashes, standing.off_track) == (1, 0)
     assert standing.speed == 0.0
-    assert road.distance_along(np.array(standing.position)) == pytest.approx(2.0, abs=0.05)
+    assert road.distance_along(np.array(standing.position)) == pytest.approx(4.0, abs=0.05)
 
 
 def test_bots_drive_while_the_car_stands(tape: Tape) -> None:
