@@ -114,7 +114,7 @@ async def _drive(options: argparse.Namespace, settings: Settings, rules: Rules, 
             car.start()
             if not options.headless:
                 await driving
-            status = await _laps(options, car, world)
+            status = await _laps(options, car, world, driving)
             for task in (driving, *others):
                 task.cancel()
             return status
@@ -164,12 +164,14 @@ async def _break(rig: SimRig, kind: str, after: float) -> None:
         rig.faults.battery = None
 
 
-async def _laps(options: argparse.Namespace, car: Car, world: World) -> int:
+async def _laps(options: argparse.Namespace, car: Car, world: World, driving: asyncio.Task[None]) -> int:
     """Drive the laps, print what they were like, and say by the exit status whether they were clean."""
     loop = asyncio.get_running_loop()
     end = loop.time() + SLOWEST_LAP * options.laps
     while len(world.laps) < options.laps and loop.time() < end and car.engaged:
         await asyncio.sleep(0.05)
+    if not car.engaged and car.stopped_because is None:
+        await driving  # it is ending, and raises what ended it
     car.stop()
     state = car.snapshot()
     if state.stopped_because:
