@@ -118,7 +118,7 @@ class Result:
 
 
 class Watcher(Protocol):
-    """Somebody beside the track: told of every step, with the first camera's pictures (BGR), and may say stop."""
+    """Somebody beside the track: told of every step, with the first camera's pictures (BGR)."""
 
     def __call__(self, race: Race, pictures: NDArray[np.uint8]) -> None: ...
 

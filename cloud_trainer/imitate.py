@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch.nn.functional import smooth_l1_loss
 
 from cloud_trainer.evaluate import Driver, evaluate
-from cloud_trainer.network import COMPACT, PolicyNetwork, commands, outputs
+from cloud_trainer.network import COMPACT, PolicyNetwork, outputs
 from drivers.signals import Observation
 from inference.actions import ContinuousActions
 from inference.features import HEIGHT, WIDTH, grey
 from sim_stub import dynamics
 from sim_stub import track as tracks
 from sim_stub.dynamics import DEEPRACER, FRONT_POINT, FULL_LOCK, REAR_AXLE, SPEED, YAW, Command, State, X, Y, to_world
+from sim_stub.env import commands
 from sim_stub.race import Race
 from sim_stub.randomisation import PALETTES, Randomisation
 from sim_stub.rules import Rules

@@ -93,13 +93,6 @@ class PolicyNetwork(nn.Module):
         return head
 
 
-def commands(actions: ContinuousActions, outputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float64[n, 2]: front wheels (rad, + left) and speed (m/s) for outputs [n, 2], which are clipped to -1..1."""
-    low, high = _ends(actions)
-    wanted: NDArray[np.float64] = low + (np.clip(outputs.astype(np.float64), -1.0, 1.0) + 1) / 2 * (high - low)
-    return wanted
-
-
 def outputs(actions: ContinuousActions, commands: NDArray[np.float64]) -> NDArray[np.float32]:
     """float32[n, 2]: the outputs within -1..1 that ask for what comes nearest to commands [n, 2]."""
     low, high = _ends(actions)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference.actions import ContinuousActions, DiscreteActions
 from inference.features import HEIGHT, WIDTH, encode
-from inference.package import LidarConfig, Sensor
+from inference.package import LIDAR_DEFAULTS, LidarConfig, Sensor
 from sim_stub import lidar
 from sim_stub import track as tracks
 from sim_stub.above import Above
@@ -37,9 +37,7 @@ Pictures: TypeAlias = dict[str, NDArray[Any]]
 ACTIONS: Final = ContinuousActions(steering_deg=(-30.0, 30.0), speed=(1.0, 2.0))
 LIDAR: Final = LidarConfig(max_distance=1.0)
 """In training the original clips at a metre. Say so in a package's lidar_config: without one, the car clips at half."""
-SECTOR: Final = LidarConfig(clipping_distance=0.5, num_sectors=8)
-DISCRETIZED: Final = LidarConfig(max_distance=2.0, clipping_distance=2.0, num_sectors=8)
-LIDARS: Final = {Sensor.LIDAR: LIDAR, Sensor.SECTOR_LIDAR: SECTOR, Sensor.DISCRETIZED_SECTOR_LIDAR: DISCRETIZED}
+LIDARS: Final = LIDAR_DEFAULTS | {Sensor.LIDAR: LIDAR}
 
 
 class Races(VectorEnv[Pictures, NDArray[Any], NDArray[Any]]):
@@ -143,8 +141,7 @@ class Races(VectorEnv[Pictures, NDArray[Any], NDArray[Any]]):
         race = self.race
         wish = commands(self.actions, actions)
         rows = race.judge(wish)
-        self._rewards[:] = self.reward(rows)
-        self._before[:] = np.where(rows[:, COLUMN["progress"]] >= 100, 0.0, rows[:, COLUMN["progress"]])
+        self._rewards[:] = self.ask(rows)
         race.drive(wish)
         truncated = race.done & (race.status == Status.TIME_UP)
         terminated = race.done & ~truncated
@@ -183,6 +180,13 @@ class Races(VectorEnv[Pictures, NDArray[Any], NDArray[Any]]):
             reach = min(config.max_distance, config.clipping_distance)
             np.clip(self._ranges, config.min_distance, reach, out=self._ranges)
             self.observations[self._lidar][:] = encode(self._lidar, self._ranges, config)
+
+    def ask(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rewards of a step's rows; to be asked for once a step."""
+        rewards = self.reward(rows)
+        progress = rows[:, COLUMN["progress"]]
+        self._before[:] = np.where(progress >= 100, 0.0, progress)
+        return rewards
 
     def _progress_made(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         return rows[:, COLUMN["progress"]] - self._before
@@ -246,9 +250,7 @@ class RaceEnv(gym.Env[Pictures, Any]):
         races = self._races
         wish = commands(races.actions, np.asarray(action)[None])
         row = races.race.judge(wish)
-        reward = float(races.reward(row)[0])
-        progress = float(row[0, COLUMN["progress"]])
-        races._before[:] = 0.0 if progress >= 100 else progress
+        reward = float(races.ask(row)[0])
         races.race.drive(wish)
         over = bool(races.race.done[0])
         status = Status(int(races.race.status[0]))

@@ -6,7 +6,6 @@ Each kind of chance has a strength: 0 is none, 1 the whole range named beside it
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim_stub.rules import RulesError
+from sim_stub.rules import RulesError, refuse_unknown
 from sim_stub.track import Track
 
 PALETTES: Final = 8
@@ -92,10 +91,7 @@ def read_randomisation(value: str | Mapping[str, Any] | Randomisation) -> Random
     if preset not in PRESETS:
         raise RulesError(f"randomisation must be one of {', '.join(PRESETS)}, or strengths by name, not {preset!r}.")
     known = {field.name for field in fields(Randomisation)}
-    for key in strengths:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise RulesError(f"There is no randomisation {key!r}" + (f"; did you mean {near[0]}?" if near else "."))
+    refuse_unknown("randomisation", strengths, known)
     return dataclasses.replace(PRESETS[preset], **strengths)
 
 

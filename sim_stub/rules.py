@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
@@ -146,10 +146,7 @@ class Rules:
 def read_rules(values: Mapping[str, Any]) -> Rules:
     """The rules that a mapping of plain values (of TOML, JSON or keywords) asks for. Raises RulesError."""
     known = {field.name for field in fields(Rules)}
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise RulesError(f"There is no rule {key!r}" + (f"; did you mean {near[0]}?" if near else "."))
+    refuse_unknown("rule", values, known)
     plain = dict(values)
     if "race_type" in plain:
         try:
@@ -171,6 +168,14 @@ def _position(entry: object) -> tuple[float, int]:
         return float(part), int(lane)  # type: ignore[has-type]
     except (TypeError, ValueError):
         raise RulesError(f"object_positions must be pairs of a part of the lap and a lane, not {entry!r}.") from None
+
+
+def refuse_unknown(kind: str, keys: Iterable[str], known: Collection[str]) -> None:
+    """Raises RulesError for the first key that is not known, naming the nearest that is."""
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise RulesError(f"There is no {kind} {key!r}" + (f"; did you mean {near[0]}?" if near else "."))
 
 
 def read_setting(text: str) -> tuple[str, Any]:

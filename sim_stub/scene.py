@@ -22,8 +22,6 @@ LINE_WIDTH: Final = 0.0762
 DASH_LENGTH: Final = 0.0508
 DASH_WIDTH: Final = 0.0254
 DASH_PITCH: Final = 0.1017
-FIELD_MARGIN: Final = 0.762
-"""Metres of field around the road's bounding box."""
 WALL_HEIGHT: Final = 0.97
 """How far the walls, 1 m high, stand out of the ground, read off a frame of the original simulator."""
 WALL_SHADES: Final = (0.213, 0.396, 0.025, 0.337)
@@ -61,7 +59,7 @@ class Scene:
 
     def __init__(self, track: Track, seed: int = 0, planes: int = 3, palettes: int = 1, spread: float = 0.0) -> None:
         self.track, self.seed, self.planes = track, seed, planes
-        self.extent = np.array(track.bounds) + FIELD_MARGIN * np.array([-1, -1, 1, 1])
+        self.extent = np.array(track.field)
         size = self.extent[2:] - self.extent[:2]
         coarsest = 1 << (LEVELS - 1)
         texel = max(TEXEL, float(size.max()) / WIDEST, float(np.sqrt(size.prod() / MOST)))

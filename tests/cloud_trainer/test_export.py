@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from cloud_trainer.export import INPUT_NAME, OUTPUT_NAME, GraphDef, describe, freeze, write_package
-from cloud_trainer.network import COMPACT, SHALLOW, Architecture, PolicyNetwork, commands, outputs
+from cloud_trainer.network import COMPACT, SHALLOW, Architecture, PolicyNetwork, outputs
 from inference.actions import ContinuousActions
 from inference.package import Sensor, unpack
+from sim_stub.env import commands
 
 ACTIONS = ContinuousActions(steering_deg=(-30.0, 30.0), speed=(0.5, 2.5))
 

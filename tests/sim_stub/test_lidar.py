@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from inference.features import encode
 from inference.package import LidarConfig, Sensor
-from sim_stub.env import DISCRETIZED, LIDAR, SECTOR
+from sim_stub.env import LIDARS
 from sim_stub.lidar import FARTHEST, MOUNT, NEAREST, NOISE, RESOLUTION, scan
 
+LIDAR, SECTOR, DISCRETIZED = LIDARS[Sensor.LIDAR], LIDARS[Sensor.SECTOR_LIDAR], LIDARS[Sensor.DISCRETIZED_SECTOR_LIDAR]
 FIELD = (0.0, 0.0, 10.0, 6.0)
 NOTHING = np.zeros((1, 0, 8))
 AHEAD, LEFT, BEHIND, RIGHT = math.pi, -math.pi / 2, 0.0, math.pi / 2
