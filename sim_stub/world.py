@@ -57,7 +57,7 @@ class Standing:
     off_track: int
     """How often all four wheels left the road; the car was then put back on the centre line, at rest."""
     crashes: int
-    """How often it ran into something; it was then set down a metre beyond, at rest."""
+    """How often it ran into something; it was then set down a metre beyond, at rest, and its lap got the penalty."""
 
 
 class World:
@@ -158,6 +158,8 @@ class World:
         elif (hit := self._touched()) is not None:
             self.crashes += 1
             self.traffic.hit(0)
+            if self._lap_began is not None:
+                self._lap_began -= self.rules.collision_penalty
             self._put(float(self.traffic.at[0, hit]) + self.rules.reset_behind_dist)
         elif not any(survey.on_road(self._ground, x, y) for x, y in to_world(self.state, WHEELS)[0].tolist()):
             self.off_track += 1

@@ -95,6 +95,7 @@ def test_running_into_a_box_is_counted_and_the_car_is_set_down_beyond_it(tape: T
     assert (standing.crashes, standing.off_track) == (1, 0)
     assert standing.speed == 0.0
     assert road.distance_along(np.array(standing.position)) == pytest.approx(4.0, abs=0.05)
+    assert standing.lap_time == pytest.approx(world._now + rules.collision_penalty, abs=0.1)
 
 
 def test_bots_drive_while_the_car_stands(tape: Tape) -> None:
