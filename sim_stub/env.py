@@ -167,13 +167,13 @@ class Races(VectorEnv[Pictures, NDArray[Any], NDArray[Any]]):
         self.race.reset(ended.tolist())
         return {"status": status, "final_obs": last, "_final_obs": mask, "run": runs, "_run": mask}
 
-    def look(self) -> None:
-        """Draw what every car sees into `observations`."""
+    def look(self, cars: NDArray[np.intp] | None = None) -> None:
+        """Draw what every car sees, or these cars, into `observations`."""
         race = self.race
         self._frame += 1
         if self._drawn:
             out = self.observations[self._camera]
-            self._eye.look(race.seen, race.solids, race.film, race.steps, out=out)
+            self._eye.look(race.seen, race.solids, race.film, race.steps, out=out, cars=cars)
         if self._lidar:
             lidar.scan(race.seen, self._angles, race.field, race.solids, race.film.seed, race.steps, self._ranges)
             config = self.lidar_config

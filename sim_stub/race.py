@@ -149,15 +149,35 @@ class Race:
     def step_seconds(self) -> float:
         return 1.0 / self.rules.rate
 
-    def reset(self, worlds: Iterable[int] | None = None, rngs: dict[int, np.random.Generator] | None = None) -> None:
-        """Begin a new episode in these worlds, or in all; the first again in those to which `rngs` gives new chance."""
+    def reset(
+        self,
+        worlds: Iterable[int] | None = None,
+        rngs: dict[int, np.random.Generator] | None = None,
+        starts: NDArray[np.float64] | None = None,
+        directions: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Begin a new episode in these worlds, or in all; the first again in those to which `rngs` gives new chance.
+
+        First episodes begin where and as the rules say or, with `starts` [batch] (0..1 of the lap beyond the rules'
+        offset) and `directions` [batch], where and as these do.
+        """
         chosen = list(range(self.batch)) if worlds is None else list(worlds)
         for world in chosen:
             if rngs and world in rngs:
                 self._rngs[world], self._episodes[world], self.clock[world] = rngs[world], 0, 0.0
                 self._start[world], self.direction[world] = self._first
+                if starts is not None:
+                    self._start[world] = (self._first[0] + starts[world]) % 1.0
+                if directions is not None:
+                    self.direction[world] = directions[world]
             self._begin(world)
         self._rewind(chosen)
+
+    def stop(self) -> None:
+        """End the runs that still go on, where they are."""
+        for world in np.flatnonzero(~self.done).tolist():
+            self.status[world] = Status.TIME_UP
+            self._note(world, Status.TIME_UP, 0.0)
 
     def start_at(self, part: NDArray[np.float64]) -> None:
         """Begin new episodes, each so far round the lap: float64[batch], 0..1, beyond the rules' offset."""

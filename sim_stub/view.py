@@ -34,7 +34,9 @@ RIDE_HEIGHT: Final = -0.0010
 CARDBOARD: Final[RGB] = (123, 97, 79)
 """The colour of the boxes that stand in a car's way."""
 CHUNK: Final = 32
-"""Cars that a thread draws at a time."""
+"""Cars that a thread draws at a time, at most."""
+FEW: Final = 4
+"""Cars for which one more thread is worth its wake-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,13 @@ class Eye:
         film: Film | None = None,
         frame: int | NDArray[np.int64] = 0,
         out: Image | None = None,
+        cars: NDArray[np.intp] | None = None,
     ) -> Image:
         """What each car sees: uint8[batch, height, width, cameras] grey, or [batch, cameras, height, width, 3] BGR.
 
         `state` float64[batch, 3 or more] has each car's origin and yaw in columns X, Y and YAW; `frame` int or
         int64[batch] numbers the pictures. `out`, if given, is written in place and returned; its strides may be any.
+        With `cars` only these look, and the others' pictures stay as they are.
         Raises ValueError if the shapes do not fit or the scene lacks a palette.
         """
         batch = len(state)
@@ -140,11 +144,12 @@ class Eye:
 
         if not plain:
             _ready(films.prepare)
-        cars = np.arange(batch)
-        if self.threads == 1 or batch <= CHUNK:
-            draw(cars)
+        looking = np.arange(batch) if cars is None else np.asarray(cars, np.int64)
+        parts = max(-(-len(looking) // CHUNK), min(self.threads, len(looking) // FEW))
+        if self.threads == 1 or parts <= 1:
+            draw(looking)
         else:
-            list(_pool(self.threads).map(draw, np.array_split(cars, -(-batch // CHUNK))))
+            list(_pool(self.threads).map(draw, np.array_split(looking, parts)))
         return out
 
 
