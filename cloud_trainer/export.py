@@ -1,4 +1,4 @@
-"""Out of the trainer: a policy network becomes a frozen TensorFlow graph, and the graph a package for the car."""
+"""Out of the trainer and back: a policy network becomes the package that a car installs, and a package a network."""
 
 from __future__ import annotations
 
@@ -6,186 +6,188 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from numpy.typing import NDArray
+import torch
+from torch import nn
 
-from cloud_trainer.network import Architecture, PolicyNetwork
+from cloud_trainer.agent import Agent, Algorithm
+from cloud_trainer.graph import DT_FLOAT, DT_INT32, FrozenGraph, GraphWriter
+from cloud_trainer.network import ARCHITECTURES, Head, PolicyNetwork, left_over
 from drivers.disk import write_atomically
-from inference.actions import ContinuousActions
 from inference.features import HEIGHT, WIDTH
-from inference.package import METADATA, Sensor
+from inference.package import METADATA, ModelPackage, PackageError, Sensor
 
-SENSOR: Final = Sensor.FRONT_FACING_CAMERA.value
-INPUT_NAME: Final = f"main_level/agent/main/online/network_0/{SENSOR}/{SENSOR}"
-OUTPUT_NAME: Final = "main_level/agent/main/online/network_1/ppo_head_0/policy"
-TOWER: Final = "main_level/agent/main/online/network_1"
-
-DT_FLOAT: Final = 1
-DT_INT32: Final = 3
-
-_SCHEMA: Final = """
-GraphDef: node 1 *NodeDef, versions 4 VersionDef, version 3 int32
-NodeDef: name 1 string, op 2 string, input 3 *string, device 4 string, attr 5 {}AttrValue
-AttrValue: list 1 ListValue, s 2 bytes, i 3 int64, f 4 float, b 5 bool, type 6 int32, shape 7 TensorShapeProto, \
-tensor 8 TensorProto
-ListValue: s 2 *bytes, i 3 *int64, f 4 *float, b 5 *bool, type 6 *int32, shape 7 *TensorShapeProto, \
-tensor 8 *TensorProto
-TensorProto: dtype 1 int32, tensor_shape 2 TensorShapeProto, version_number 3 int32, tensor_content 4 bytes, \
-float_val 5 *float, double_val 6 *double, int_val 7 *int32, string_val 8 *bytes, int64_val 10 *int64, bool_val 11 *bool
-TensorShapeProto: dim 2 *Dim, unknown_rank 3 bool
-Dim: size 1 int64, name 2 string
-VersionDef: producer 1 int32, min_consumer 2 int32, bad_consumers 3 *int32
-"""
-"""The part of TensorFlow's public graph format that policies use: field, number, type; `*` repeats, `{}` maps names.
-
-Enumerations are written as int32, which is the same on the wire; fields not named here survive reading and writing.
-"""
+Layer: TypeAlias = nn.Conv2d | nn.Linear
 
 
-def _graph_messages() -> Any:
-    """The GraphDef class. Its fields are made at run time, so no type checker can know them."""
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="frozen_graph.proto", package="frozen", syntax="proto3")
-    for line in _SCHEMA.strip().splitlines():
-        name, _, fields = line.partition(": ")
-        message = file.message_type.add(name=name)
-        for words in map(str.split, fields.split(", ")):
-            entry = message.field.add(name=words[0], number=int(words[1]), label=field.LABEL_OPTIONAL)
-            kind = words[2].lstrip("*{}")
-            if words[2].startswith("*"):
-                entry.label = field.LABEL_REPEATED
-            if words[2].startswith("{}"):
-                entry.label = field.LABEL_REPEATED
-                entry.type, entry.type_name = field.TYPE_MESSAGE, f".frozen.{name}.{words[0].title()}Entry"
-                pair = message.nested_type.add(name=f"{words[0].title()}Entry")
-                pair.options.map_entry = True
-                pair.field.add(name="key", number=1, label=field.LABEL_OPTIONAL, type=field.TYPE_STRING)
-                entry = pair.field.add(name="value", number=2, label=field.LABEL_OPTIONAL)
-            if kind[0].isupper():
-                entry.type, entry.type_name = field.TYPE_MESSAGE, f".frozen.{kind}"
-            else:
-                entry.type = field.Type.Value(f"TYPE_{kind.upper()}")
-        if name == "AttrValue":
-            message.oneof_decl.add(name="value")
-            for entry in message.field:
-                entry.oneof_index = 0
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("frozen.GraphDef"))
+class _Names(NamedTuple):
+    """What the stock calls the parts of a network, and the operation by which its head answers."""
+
+    inputs: str
+    tower: str
+    head: str
+    layer: str
+    operation: str
 
 
-GraphDef: Final = _graph_messages()
-"""The protobuf message class of a TensorFlow graph: `GraphDef.FromString(data)` reads one, stock ones included."""
+_PPO: Final = "main_level/agent/main/online"
+_SAC: Final = "main_level/agent/policy/online"
+_NAMES: Final = {
+    Head.DISCRETE: _Names(f"{_PPO}/network_0", f"{_PPO}/network_1", "ppo_head_0", "policy_fc", "Softmax"),
+    Head.CONTINUOUS: _Names(f"{_PPO}/network_0", f"{_PPO}/network_1", "ppo_head_0", "policy_mean", "Identity"),
+    Head.SQUASHED: _Names(f"{_SAC}/network_0", f"{_SAC}/network_0", "sac_policy_head_0", "policy_mean", "Tanh"),
+}
 
 
 def freeze(network: PolicyNetwork) -> bytes:
-    """The network as a frozen TensorFlow GraphDef with the stock names of input and output.
+    """The network as a frozen TensorFlow GraphDef whose nodes are named as in the stock's, for the stock's converters.
 
-    In: INPUT_NAME, float32[?, 120, 160, channels], grey levels 0..255.
-    Out: OUTPUT_NAME, float32[?, outputs]: the probabilities of a discrete policy, the raw mean of a continuous one.
+    In, for each sensor: `main_level/agent/main/online/network_0/<SENSOR>/<SENSOR>`, float32[?, 120, 160, cameras],
+    grey levels 0..255, or float32[?, values].
+    Out: `main_level/agent/main/online/network_1/ppo_head_0/policy`, float32[?, outputs]: the probabilities of a
+    discrete policy, the mean of a continuous one.
+
+    A squashed policy, SAC's: `main_level/agent/policy/online/network_0/<SENSOR>/<SENSOR>` and
+    `.../network_0/sac_policy_head_0/policy`, the tanh of its mean. The stock leaves the tanh out, and the car clips the
+    mean instead, which is not what was trained; what tanh gives, that clipping leaves as it is.
+
     Equal weights give equal bytes.
     """
-    weights = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in network.state_dict().items()}
-    graph = _Graph()
-    graph.add(INPUT_NAME, "Placeholder", dtype=DT_FLOAT, shape=(-1, HEIGHT, WIDTH, network.channels))
-    full_scale = graph.constant("rescale/y", np.array(255.0, np.float32))
-    last = graph.add(f"{TOWER}/{SENSOR}/rescale", "RealDiv", INPUT_NAME, full_scale, T=DT_FLOAT)
-    for index, layer in enumerate(network.architecture.convolutions):
-        name = f"{TOWER}/{SENSOR}/Conv2d_{index}"
-        kernel = graph.constant(f"{name}/kernel", weights[f"convolutions.{index}.weight"].transpose(2, 3, 1, 0))
-        strides = (1, layer.stride, layer.stride, 1)
-        same = {"padding": b"VALID", "data_format": b"NHWC"}
-        last = graph.add(f"{name}/Conv2D", "Conv2D", last, kernel, T=DT_FLOAT, strides=strides, **same)
-        last = graph.add_bias(f"{name}/BiasAdd", last, weights[f"convolutions.{index}.bias"])
-        last = graph.add(f"{name}/Relu", "Relu", last, T=DT_FLOAT)
-    depth, height, width = network.architecture.features()
-    flat = graph.constant(f"{TOWER}/flatten/shape", np.array([-1, depth * height * width], np.int32))
-    last = graph.add(f"{TOWER}/flatten/Reshape", "Reshape", last, flat, T=DT_FLOAT, Tshape=DT_INT32)
-    for index, size in enumerate(network.architecture.dense):
-        matrix = weights[f"dense.{index}.weight"]
-        if index == 0:  # the graph flattens height, width, channels; torch flattened channels, height, width
-            matrix = matrix.reshape(size, depth, height, width).transpose(0, 2, 3, 1).reshape(size, -1)
-        last = graph.multiply(f"{TOWER}/Dense_{index}", last, matrix)
-        last = graph.add_bias(f"{TOWER}/Dense_{index}/BiasAdd", last, weights[f"dense.{index}.bias"])
-        last = graph.add(f"{TOWER}/Dense_{index}/Relu", "Relu", last, T=DT_FLOAT)
-    last = graph.multiply(f"{TOWER}/ppo_head_0/policy_fc", last, weights["head.weight"])
-    if network.discrete:
-        last = graph.add_bias(f"{TOWER}/ppo_head_0/policy_fc/BiasAdd", last, weights["head.bias"])
-        graph.add(OUTPUT_NAME, "Softmax", last, T=DT_FLOAT)
-    else:
-        graph.add_bias(OUTPUT_NAME, last, weights["head.bias"])
+    names, graph = _NAMES[network.kind], GraphWriter()
+    parts = [_branch(graph, network, sensor, size) for sensor, size in network.inputs.items()]
+    last = parts[0]
+    if len(parts) > 1:
+        axis = graph.constant(f"{names.tower}/merger/axis", np.array(1, np.int32))
+        last = graph.add(f"{names.tower}/merger", "ConcatV2", *parts, axis, N=len(parts), T=DT_FLOAT, Tidx=DT_INT32)
+    last = _chain(graph, _middleware(network), last)
+    last = _layer(graph, *_head(network), last)
+    graph.add(f"{names.tower}/{names.head}/policy", names.operation, last, T=DT_FLOAT)
     return graph.serialized()
 
 
-class _Graph:
-    """A GraphDef under construction; every method that adds a node returns its name."""
+def thaw(graph: bytes, network: PolicyNetwork) -> None:
+    """Put the weights of a frozen graph, ours or the stock's, into the network.
 
-    def __init__(self) -> None:
-        self._message = GraphDef()
-
-    def add(self, name: str, op: str, *inputs: str, **attributes: bool | int | bytes | tuple[int, ...]) -> str:
-        """An int is a data type; a tuple is a list of numbers or, as `shape`, a shape."""
-        node = self._message.node.add(name=name, op=op, input=inputs)
-        for key, value in attributes.items():
-            attribute = node.attr[key]
-            match value:
-                case bool():
-                    attribute.b = value
-                case int():
-                    attribute.type = value
-                case bytes():
-                    attribute.s = value
-                case tuple() if key == "shape":
-                    for size in value:
-                        attribute.shape.dim.add(size=size)
-                case tuple():
-                    attribute.list.i.extend(value)
-        return name
-
-    def constant(self, name: str, value: NDArray[np.float32] | NDArray[np.int32]) -> str:
-        node = self._message.node.add(name=name, op="Const")
-        kind = DT_INT32 if value.dtype == np.int32 else DT_FLOAT
-        node.attr["dtype"].type = kind
-        tensor = node.attr["value"].tensor
-        tensor.dtype = kind
-        tensor.tensor_shape.SetInParent()
-        for size in value.shape:
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.tensor_content = value.astype(value.dtype.newbyteorder("<")).tobytes()
-        return name
-
-    def multiply(self, name: str, last: str, weight: NDArray[np.float32]) -> str:
-        """A dense layer without its bias; `weight` is torch's [out, in]."""
-        kernel = self.constant(f"{name}/kernel", weight.T)
-        return self.add(f"{name}/MatMul", "MatMul", last, kernel, T=DT_FLOAT, transpose_a=False, transpose_b=False)
-
-    def add_bias(self, name: str, last: str, bias: NDArray[np.float32]) -> str:
-        vector = self.constant(f"{name}/bias", bias)
-        return self.add(name, "BiasAdd", last, vector, T=DT_FLOAT, data_format=b"NHWC")
-
-    def serialized(self) -> bytes:
-        data: bytes = self._message.SerializeToString(deterministic=True)
-        return data
+    Raises PackageError where they are not those of such a network; it then stays as it was.
+    """
+    frozen = FrozenGraph(graph)
+    fresh = []
+    for scope, layer in _layers(network):
+        weight, bias = layer.parameters()
+        kernel = frozen.floats(f"{scope}/kernel", _kernel_shape(layer))
+        fresh.append((weight, kernel.transpose(np.argsort(_axes(layer)))))
+        fresh.append((bias, frozen.floats(f"{scope}/bias", tuple(bias.shape))))
+    with torch.no_grad():
+        for parameter, numbers in fresh:
+            parameter.copy_(torch.from_numpy(numbers))
 
 
-def describe(architecture: Architecture, actions: ContinuousActions) -> dict[str, object]:
-    """The contents of model_metadata.json for a policy with these outputs, trained to drive by the front camera."""
-    return {
-        "action_space": {
-            name: {"high": high, "low": low}
-            for name, (low, high) in (("steering_angle", actions.steering_deg), ("speed", actions.speed))
-        },
-        "action_space_type": "continuous",
-        "neural_network": architecture.stock_name,
-        "sensor": [SENSOR],
-        "training_algorithm": "clipped_ppo",
-        "version": "5",
-    }
+def agent_of(package: ModelPackage) -> Agent:
+    """What the package was trained as; the shapes in its graph tell the network.
+
+    Raises PackageError where it cannot be trained further, and OSError.
+    """
+    if package.graph.suffix != ".pb":
+        raise PackageError(
+            f"{package.name} cannot be trained further: that takes a TensorFlow graph, .pb, and its model is kept as "
+            f"{package.graph.suffix}."
+        )
+    frozen, said = FrozenGraph(package.graph.read_bytes()), package.metadata
+    for name in ARCHITECTURES:
+        agent = Agent(said.sensors, said.action_space, name, Algorithm(said.algorithm), said.version, said.lidar)
+        with torch.device("meta"):  # shapes without weights
+            network = agent.policy()
+        if all(frozen.shape(f"{scope}/kernel") == _kernel_shape(layer) for scope, layer in _layers(network)):
+            return agent
+    raise PackageError(
+        f"{package.name} cannot be trained further: with its sensors and actions, its network is none of "
+        f"{', '.join(ARCHITECTURES)}."
+    )
+
+
+def _layers(network: PolicyNetwork) -> Iterator[tuple[str, Layer]]:
+    """All its layers, by the scopes that hold their weights."""
+    for sensor in network.inputs:
+        yield from _sensing(network, sensor)
+    yield from _middleware(network)
+    yield _head(network)
+
+
+def _sensing(network: PolicyNetwork, sensor: Sensor) -> list[tuple[str, Layer]]:
+    return _numbered(f"{_NAMES[network.kind].tower}/{sensor}", network.branches[sensor])
+
+
+def _middleware(network: PolicyNetwork) -> list[tuple[str, Layer]]:
+    return _numbered(f"{_NAMES[network.kind].tower}/middleware_fc_embedder", network.middleware)
+
+
+def _head(network: PolicyNetwork) -> tuple[str, Layer]:
+    names = _NAMES[network.kind]
+    return f"{names.tower}/{names.head}/{names.layer}", network.head
+
+
+def _numbered(scope: str, part: nn.Module) -> list[tuple[str, Layer]]:
+    """The stock counts the activation behind each layer, too."""
+    layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [
+        (f"{scope}/{'Conv2d' if isinstance(layer, nn.Conv2d) else 'Dense'}_{2 * place}", layer)
+        for place, layer in enumerate(layers)
+    ]
+
+
+def _axes(layer: Layer) -> tuple[int, ...]:
+    """Torch's axes of a weight, in TensorFlow's order: [height, width, in, out] or [in, out]."""
+    return (2, 3, 1, 0) if isinstance(layer, nn.Conv2d) else (1, 0)
+
+
+def _kernel_shape(layer: Layer) -> tuple[int, ...]:
+    return tuple(layer.weight.shape[axis] for axis in _axes(layer))
+
+
+def _branch(graph: GraphWriter, network: PolicyNetwork, sensor: Sensor, size: int) -> str:
+    names, layers = _NAMES[network.kind], _sensing(network, sensor)
+    scope = f"{names.tower}/{sensor}"
+    shape = (size,) if sensor.is_lidar else (HEIGHT, WIDTH, size)
+    last = graph.add(f"{names.inputs}/{sensor}/{sensor}", "Placeholder", dtype=DT_FLOAT, shape=(-1, *shape))
+    if sensor.is_lidar:
+        return _chain(graph, layers, last)
+    white = graph.constant(f"{scope}/truediv/y", np.array(255.0, np.float32))
+    last = graph.add(f"{scope}/truediv", "RealDiv", last, white, T=DT_FLOAT)
+    convolutions = network.architecture.convolutions_for(size)
+    last = _chain(graph, layers[: len(convolutions)], last)
+    depth, height, width = left_over(convolutions)
+    if dense := layers[len(convolutions) :]:
+        last = _chain(graph, dense, _reshape(graph, f"{scope}/places", last, depth))
+        depth = dense[-1][1].weight.shape[0]
+    return _reshape(graph, f"{scope}/Flatten/flatten", last, height * width * depth)
+
+
+def _reshape(graph: GraphWriter, scope: str, last: str, columns: int) -> str:
+    shape = graph.constant(f"{scope}/Reshape/shape", np.array([-1, columns], np.int32))
+    return graph.add(f"{scope}/Reshape", "Reshape", last, shape, T=DT_FLOAT, Tshape=DT_INT32)
+
+
+def _chain(graph: GraphWriter, layers: Iterable[tuple[str, Layer]], last: str) -> str:
+    for scope, layer in layers:
+        last = graph.add(f"{scope}/Relu", "Relu", _layer(graph, scope, layer, last), T=DT_FLOAT)
+    return last
+
+
+def _layer(graph: GraphWriter, scope: str, layer: Layer, last: str) -> str:
+    weight, bias = (np.asarray(each.detach().cpu().numpy(), np.float32) for each in layer.parameters())
+    kernel = graph.constant(f"{scope}/kernel", weight.transpose(_axes(layer)))
+    if isinstance(layer, nn.Conv2d):
+        strides = (1, layer.stride[0], layer.stride[1], 1)
+        form = {"padding": b"VALID", "data_format": b"NHWC"}
+        last = graph.add(f"{scope}/Conv2D", "Conv2D", last, kernel, T=DT_FLOAT, strides=strides, **form)
+    else:
+        last = graph.add(f"{scope}/MatMul", "MatMul", last, kernel, T=DT_FLOAT, transpose_a=False, transpose_b=False)
+    vector = graph.constant(f"{scope}/bias", bias)
+    return graph.add(f"{scope}/BiasAdd", "BiasAdd", last, vector, T=DT_FLOAT, data_format=b"NHWC")
 
 
 def write_package(path: Path, graph: bytes, metadata: Mapping[str, object]) -> None:
