@@ -1,13 +1,16 @@
-"""Pictures of what happened: the paths over the track, and a film of a car that plays in a browser."""
+"""Pictures of what happened: a training's graph, paths over the track, and a film of a car that plays in a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
+from statistics import mean
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import av
 import cv2
@@ -22,9 +25,14 @@ from cloud_trainer.evaluate import Result
 from drivers.disk import write_atomically
 from sim_stub.above import Above
 from sim_stub.dynamics import SPEED
+from sim_stub.parameters import COLUMN
 from sim_stub.race import MISTAKES, Race, Status
 from sim_stub.rules import RaceType
 from sim_stub.track import Track
+
+if TYPE_CHECKING:  # an evaluation does without PyTorch, which stands behind these two
+    from cloud_trainer.records import EpisodeRecord
+    from cloud_trainer.rollout import Episode
 
 FILM: Final = (640, 600)
 STRIP: Final = 124
@@ -32,37 +40,87 @@ STRIP: Final = 124
 DARK: Final = 32
 TEXT: Final = (230, 230, 230)
 MARKS: Final = {Status.OFF_TRACK: "x", Status.CRASHED: "*", Status.REVERSED: "<", Status.IMMOBILIZED: "s"}
+REWARD: Final = "#1d8102"
+COMPLETION: Final = "#0073bb"
+EVALUATED: Final = "#d13212"
+"""Colours of the manual's reward graph."""
 
 
 def paths_figure(results: Sequence[Result]) -> Figure:
     """Each model's paths over the track, coloured by speed, with a mark where something went wrong."""
-    figure = Figure(figsize=(7.5, 0.4 + 5.0 * len(results)), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    fastest = max(float(trial.path[:, 2].max()) for result in results for trial in result.trials)
-    norm = mpl.colors.Normalize(0.0, fastest)
-    for axes, result in zip(figure.subplots(len(results), squeeze=False)[:, 0], results, strict=True):
-        _road(axes, result.track)
-        for trial in result.trials:
-            points = trial.path[:, :2]
-            moved = np.hypot(*np.diff(points, axis=0).T) < 0.5  # being set back is no driving
-            lines = LineCollection(
-                list(np.stack([points[:-1], points[1:]], axis=1)[moved]),
-                array=trial.path[:-1, 2][moved],
-                cmap="viridis",
-                norm=norm,
-                linewidths=1.2,
-                alpha=0.8,
+    return _paths_figure(
+        [
+            _Panel(
+                result.track,
+                f"{result.name} on {result.track.title}: {result.clean} of {len(result.trials)} clean",
+                [trial.path for trial in result.trials],
+                [trial.run.laps for trial in result.trials],
             )
-            axes.add_collection(lines)
+            for result in results
+        ]
+    )
+
+
+def episodes_figure(episodes: Sequence[Episode]) -> Figure:
+    """The same of episodes, which must be some: a picture for each of their tracks."""
+    panels = []
+    for track in {episode.track.name: episode.track for episode in episodes}.values():
+        here = [episode for episode in episodes if episode.track.name == track.name]
+        over = sum(episode.run.completion >= 100 for episode in here)
+        title = f"{track.title}: {over} of {len(here)} finished"
+        panels.append(_Panel(track, title, [_path(each) for each in here], [each.run.laps for each in here]))
+    return _paths_figure(panels)
+
+
+def _path(episode: Episode) -> NDArray[np.float64]:
+    x, y, clock = episode.rows[:, [COLUMN[name] for name in ("x", "y", "sim_time")]].T
+    speed = np.hypot(np.diff(x), np.diff(y)) / np.diff(clock)
+    return np.column_stack([x, y, np.append(speed, 0.0), episode.status])
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A track and paths over it, float64[steps, 4] as evaluate.Trial has them, with the seconds of each one's laps."""
+
+    track: Track
+    title: str
+    paths: Sequence[NDArray[np.float64]]
+    laps: Sequence[Sequence[float]]
+
+    def best_lap(self) -> tuple[float, NDArray[np.float64]] | None:
+        """The seconds of the fastest, and its part of the path."""
+        laps = [(seconds, car, lap) for car, each in enumerate(self.laps) for lap, seconds in enumerate(each)]
+        if not laps:
+            return None
+        seconds, car, lap = min(laps)
+        path = self.paths[car]
+        lines = [0, *np.flatnonzero(path[:, 3] == Status.LAP_COMPLETE).tolist()]
+        return seconds, path[lines[lap] : lines[lap + 1] + 1]
+
+
+def _paths_figure(panels: Sequence[_Panel]) -> Figure:
+    figure = Figure(figsize=(7.5, 0.4 + 5.0 * len(panels)), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    fastest = max(float(path[:, 2].max()) for panel in panels for path in panel.paths)
+    norm = mpl.colors.Normalize(0.0, fastest)
+    for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        _road(axes, panel.track)
+        for path in panel.paths:
+            axes.add_collection(_driven(path, cmap="viridis", norm=norm, linewidths=1.2, alpha=0.8))
+        title, best = panel.title, panel.best_lap()
+        if best:
+            seconds, path = best
+            title += f", best lap {seconds:.2f} s"
+            axes.add_collection(_driven(path, colors="black", linewidths=3.6))
+            axes.add_collection(_driven(path, cmap="viridis", norm=norm, linewidths=2.0))
+            axes.plot([], [], color="black", linewidth=3.6, label="best lap")
+        whole = np.concatenate(panel.paths)
         for status in MISTAKES:
-            wrong = [trial.path[trial.path[:, 3] == status, :2] for trial in result.trials]
-            where = np.concatenate(wrong)
+            where = whole[whole[:, 3] == status, :2]
             if len(where):
                 label = status.label.replace("_", " ")
                 axes.plot(*where.T, MARKS[status], color="crimson", markersize=9, label=label)
-        laps = result.laps
-        best = f", best lap {min(laps):.2f} s" if laps else ""
-        axes.set_title(f"{result.name} on {result.track.title}: {result.clean} of {len(result.trials)} clean{best}")
+        axes.set_title(title)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper left")
         colours = mpl.cm.ScalarMappable(norm, "viridis")
@@ -70,11 +128,59 @@ def paths_figure(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, out: Path) -> None:
-    """Write it whole or not at all. Raises OSError."""
+def _driven(path: NDArray[np.float64], **style: Any) -> LineCollection:
+    points = path[:, :2]
+    moved = np.hypot(*np.diff(points, axis=0).T) < 0.5  # being set back is no driving
+    lines = list(np.stack([points[:-1], points[1:]], axis=1)[moved])
+    return LineCollection(lines, array=path[:-1, 2][moved] if "cmap" in style else None, **style)
+
+
+def reward_figure(records: Sequence[EpisodeRecord]) -> Figure:
+    """The manual's reward graph: reward and completion of each training episode, and their means over each iteration.
+
+    A third line is the mean completion of each evaluation.
+    """
+    figure = Figure(figsize=(10, 5), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    left = figure.subplots()
+    right = left.twinx()
+    driven = [record for record in records if record.phase == "training"]
+    tried = [record for record in records if record.phase == "evaluation"]
+    episodes = [record.episode + 1 for record in driven]
+    right.scatter(
+        episodes, [each.completion for each in driven], 9, COMPLETION, alpha=0.3, linewidths=0, label="completion"
+    )
+    left.scatter(episodes, [each.reward for each in driven], 9, REWARD, alpha=0.3, linewidths=0, label="reward")
+    right.plot(*_means(driven, lambda each: each.completion), ".-", color=COMPLETION, label="mean completion")
+    left.plot(*_means(driven, lambda each: each.reward), ".-", color=REWARD, label="mean reward")
+    right.plot(
+        *_means(tried, lambda each: each.completion), ".-", color=EVALUATED, label="mean completion in evaluation"
+    )
+    left.set_xlabel("training episodes")
+    left.set_ylabel("reward of an episode", color=REWARD)
+    right.set_ylabel("completion, per cent", color=COMPLETION)
+    right.set_ylim(-3, 103)
+    left.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, markerscale=2)
+    return figure
+
+
+def _means(records: Sequence[EpisodeRecord], value: Callable[[EpisodeRecord], float]) -> tuple[list[int], list[float]]:
+    """Over each iteration, at the count of training episodes at its end."""
+    parts = [list(part) for _, part in groupby(records, lambda record: record.iteration)]
+    ends = [part[-1].episode + (part[-1].phase == "training") for part in parts]
+    return ends, [mean(value(record) for record in part) for part in parts]
+
+
+def png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    write_atomically(out, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, out: Path) -> None:
+    """Write it whole or not at all. Raises OSError."""
+    write_atomically(out, png(figure))
 
 
 def _road(axes: mpl.axes.Axes, track: Track) -> None:
