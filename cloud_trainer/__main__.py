@@ -5,28 +5,31 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from cloud_trainer import draw
-from cloud_trainer.evaluate import Result, evaluate, evaluate_package
-from cloud_trainer.reward import validate_command
+from cloud_trainer.evaluate import Result, evaluate_package
+from cloud_trainer.reward import RewardError, validate_command
 from inference.package import PackageError, name_of, unpack
 from sim_stub import dynamics
 from sim_stub.dynamics import Profile, profile_for
 from sim_stub.randomisation import PRESETS, Randomisation, read_randomisation
-from sim_stub.rules import RaceType, Rules, RulesError, read_rules, read_setting
-from sim_stub.track import Track, TrackError, load
+from sim_stub.rules import RaceType, RulesError, read_rules, read_setting
+from sim_stub.track import TrackError, load
 
 LONGEST: Final = 20 * 60
 """Simulated seconds after which a trial ends, finished or not: the manual's cap."""
+INTERRUPTED: Final = 130
+"""The exit status of who was told to stop."""
 PHYSICS: Final = {"ideal": dynamics.IDEAL, "deepracer": dynamics.DEEPRACER}
-BAD: Final = (RulesError, TrackError, PackageError)
+BAD: Final = (RulesError, TrackError, PackageError, RewardError, ArithmeticError)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Bad arguments end it with one sentence on stderr and status 2; 1 means the disk refused."""
     parser = _Parser(prog="python -m cloud_trainer", description=__doc__)
     tasks = parser.add_subparsers(required=True, metavar="TASK")
+    _add_train(tasks.add_parser("train", help="learn to drive by reward"))
     _add_evaluate(tasks.add_parser("evaluate", help="let models drive, and compare what came of it"))
-    _add_imitate(tasks.add_parser("imitate", help="teach a small network to drive by camera, in minutes"))
     task = tasks.add_parser("validate", help="check a reward function")
     task.add_argument("file", type=Path)
     task.set_defaults(run=lambda options: validate_command(options.file))
@@ -48,10 +51,109 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except BAD as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
+        if isinstance(error, RewardError) and error.params is not None:
+            print(f"It was told: {json.dumps(error.params)}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{parser.prog}: {error.filename or 'the disk'}: {error.strerror or error}.", file=sys.stderr)
+        said = str(error) if error.errno is None else f"{error.filename or 'the disk'}: {error.strerror}."
+        print(f"{parser.prog}: {said}", file=sys.stderr)
         return 1
+
+
+def _add_train(task: argparse.ArgumentParser) -> None:
+    task.add_argument("--config", type=Path, metavar="JOB.toml", help="see docs/training.md (default: defaults)")
+    task.add_argument("--out", type=Path, metavar="FOLDER", help="for all that comes of it (default trainings/TIME)")
+    task.add_argument("--from", dest="start", type=Path, metavar="MODEL", help="a package or folder to train further")
+    task.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted or finished training")
+    task.add_argument("--track", action="append", help="a name or a file; several take turns")
+    task.add_argument("--reward", help="a file, or the name of an example")
+    task.add_argument("--race-type", help=", ".join(RaceType).lower().replace("_", "-"))
+    task.add_argument("--network", help="compact, 3-layer, 5-layer or deep")
+    task.add_argument("--algorithm", help="ppo or sac")
+    task.add_argument("--seed", type=partial(_count, least=0), help="of all chance (default 1)")
+    task.add_argument("--max-minutes", type=float, help="of training (default 60)")
+    task.add_argument("--max-steps", type=partial(_count, least=1), help="of the simulator (default: any number)")
+    task.add_argument(
+        "--clean", type=partial(_count, least=0), help="evaluations without a mistake in a row that end it (10)"
+    )
+    task.add_argument("--randomise", action="append", metavar="PRESET|KIND=STRENGTH", help="as for evaluate")
+    task.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a job")
+    task.add_argument("--video", action="store_true", help="film what was learned")
+    task.add_argument("--trust-reward", action="store_true", help="run the reward function where nothing confines it")
+    task.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    task.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    # Only here, so that everything else starts without PyTorch's seconds.
+    from cloud_trainer import train
+    from cloud_trainer.job import JobError, merged
+    from cloud_trainer.progress import Bar
+    from cloud_trainer.publish import show
+
+    stop = {
+        key: value
+        for key, value in (
+            *(("minutes", options.max_minutes), ("steps", options.max_steps)),
+            ("clean_evaluations", options.clean),
+        )
+        if value is not None
+    }
+    out = options.resume or options.out or Path("trainings") / time.strftime("%Y%m%d-%H%M%S")
+    if options.resume is None:
+        train.begin(out, *train.plan(options.config, options.start, merged(_settings(options), {"stop": stop})))
+    elif options.config or options.out or options.start or _settings(options):
+        raise JobError(
+            "--resume goes on with the training as it is: only --max-minutes, --max-steps and --clean change."
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Bar() as bar:
+        outcome = train.train(out, bar, changes=stop, trust=options.trust_reward)
+    print(
+        f"{outcome.reason[:1].upper()}{outcome.reason[1:]}: {outcome.iterations} iterations, {outcome.steps} steps, "
+        f"{outcome.seconds:.0f} s. Everything is in {out}.",
+        file=sys.stderr,
+    )
+    if outcome.interrupted or outcome.package is None:
+        print(f"Go on with it: python -m cloud_trainer train --resume {out}", file=sys.stderr)
+        return INTERRUPTED
+    results = show(out, train.job_of(out), outcome.package, video=options.video)
+    if options.json:
+        told = dataclasses.asdict(outcome) | {"package": str(outcome.package)}
+        print(json.dumps(told | {"results": [result.record() for result in results]}))
+    else:
+        print(draw.table(results))
+        print(f"The car package: {outcome.package}")
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the job, as its file would."""
+    values: dict[str, Any] = {}
+    for text in options.set:
+        key, value = read_setting(text)
+        _merge(values, key.split("."), value)
+    for keys, value in (
+        (("track",), options.track),
+        (("reward",), options.reward),
+        (("seed",), options.seed),
+        (("agent", "network"), options.network),
+        (("agent", "algorithm"), options.algorithm),
+        (("rules", "race_type"), options.race_type),
+    ):
+        if value is not None:
+            _merge(values, keys, value)
+    if options.randomise:
+        values["randomisation"] = dataclasses.asdict(_chance(options.randomise))
+    return values
+
+
+def _merge(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, Mapping):
+            raise RulesError(f"{key} is no table of settings.")
+    values[keys[-1]] = value
 
 
 def _add_evaluate(task: argparse.ArgumentParser) -> None:
@@ -167,36 +269,6 @@ def _physics(name: str | None) -> Profile | None:
     if name not in ("1", "2", "3", "4", "5", "6"):
         raise RulesError(f"--physics must be 1..6, {' or '.join(PHYSICS)}, not {name!r}.")
     return profile_for(name)
-
-
-def _add_imitate(task: argparse.ArgumentParser) -> None:
-    task.add_argument("--out", type=partial(_file, suffix=".tar.gz"), default=Path("imitated.tar.gz"))
-    task.add_argument("--track", default="reinvent_base", help="the main track: a name, or a .npy route")
-    task.add_argument("--seed", type=partial(_count, least=0), default=1, help="of all chance (default 1)")
-    task.add_argument("--rounds", type=partial(_count, least=1), default=8, help="of driving and learning (default 8)")
-    task.add_argument(
-        "--cars", type=partial(_count, least=1), default=8, help="in each of a round's 8 worlds (default 8)"
-    )
-    task.set_defaults(run=_imitate)
-
-
-def _imitate(options: argparse.Namespace) -> int:
-    # Only here, so that everything else starts without PyTorch's seconds.
-    from cloud_trainer.export import describe, freeze, write_package
-    from cloud_trainer.imitate import ACTIONS, RATE, Plan, driver, imitate
-    from cloud_trainer.network import COMPACT
-
-    track: Track = load(options.track)
-    if not track.closed:
-        raise TrackError(f"argument --track: {options.track} is open, and laps need a closed track.")
-    begun = time.monotonic()
-    plan = Plan(track, options.seed, options.rounds, options.cars)
-    network = imitate(plan, lambda line: print(f"{line} ({time.monotonic() - begun:.0f} s)", flush=True))
-    rules = Rules(laps=3, rate=RATE)
-    print(draw.table([evaluate("sample", driver(network), track, rules, dynamics.DEEPRACER, 10)]))
-    write_package(options.out, freeze(network), describe(COMPACT, ACTIONS))
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB after {time.monotonic() - begun:.0f} s")
-    return 0
 
 
 def _file(text: str, suffix: str) -> Path:

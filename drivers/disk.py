@@ -72,7 +72,7 @@ def claim(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OSError(
-                f"{folder} is in use by another car; stop that one, or give this one another folder."
+                f"{folder} is in use by another process; stop that one, or give this one another folder."
             ) from error
         yield
     finally:

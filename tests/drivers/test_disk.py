@@ -125,7 +125,7 @@ def other_car(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_a_second_car_is_refused_the_folder_in_a_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "state"
     with claim(folder), other_car(folder) as (said, _):
-        assert said == f"{folder} is in use by another car; stop that one, or give this one another folder."
+        assert said == f"{folder} is in use by another process; stop that one, or give this one another folder."
     with other_car(folder) as (said, _):
         assert said == "mine"
 
