@@ -109,9 +109,10 @@ def _train(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Bar() as bar:
         outcome = train.train(out, bar, changes=stop, trust=options.trust_reward)
+    first = f", the first clean evaluation after {outcome.clean[0]:.0f} s" if outcome.clean else ""
     print(
         f"{outcome.reason[:1].upper()}{outcome.reason[1:]}: {outcome.iterations} iterations, {outcome.steps} steps, "
-        f"{outcome.seconds:.0f} s. Everything is in {out}.",
+        f"{outcome.seconds:.0f} s{first}. Everything is in {out}.",
         file=sys.stderr,
     )
     if outcome.interrupted or outcome.package is None:

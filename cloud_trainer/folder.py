@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from reprlib import repr as brief
-from typing import IO, Any, Final, TypeAlias, cast
+from typing import IO, Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from cloud_trainer.graph import FrozenGraph, GraphDef, GraphWriter
 from cloud_trainer.job import Hyperparameters, Job, JobError, read_hyperparameters
 from cloud_trainer.network import PolicyNetwork
 from cloud_trainer.params import read_training_params
-from inference.package import METADATA, MOST_BYTES, ModelPackage, PackageError, _copy_archive, name_of, read, unpack
+from inference.package import METADATA, MOST_BYTES, ModelPackage, PackageError, name_of, read, read_archive, unpack
 
 COACH: Final = ".coach_checkpoint"
 CHECKPOINTS: Final = "deepracer_checkpoints.json"
@@ -146,10 +146,7 @@ def read_folder(source: Path) -> Imported:
 
 def _read_training(source: Path, found: _Paths) -> Imported:
     folder = _Folder(source.name, _rooted(source.name, found))
-    try:
-        job = _settings(folder)
-    except OverflowError as error:
-        raise JobError(f"{folder.name} holds a setting that is far too large a number.") from error
+    job = _settings(folder)
     metadata, graph = folder.read(METADATA, f"model/{METADATA}"), _graph(folder)
     with tempfile.TemporaryDirectory() as room:
         (Path(room) / METADATA).write_bytes(metadata or b"")
@@ -310,7 +307,7 @@ def _opened(source: Path) -> Iterator[_Paths]:
     with tempfile.TemporaryDirectory() as room:
         files = _Archive(Path(room))
         try:
-            _copy_archive(source, cast(Any, files))
+            read_archive(source, files.take)
         except PackageError:
             raise
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -21,7 +20,7 @@ from cloud_trainer.reward import EXAMPLES, example, validate
 from inference.package import PackageError, Sensor, parse_metadata
 from sim_stub import track as tracks
 from sim_stub.randomisation import PRESETS, Randomisation, read_randomisation
-from sim_stub.rules import Rules, RulesError, read_rules, refuse_unknown
+from sim_stub.rules import LONG, Rules, RulesError, read_rules, refuse_unknown, shown
 from sim_stub.track import Track
 
 METRICS: Final = ("progress", "reward", "laptime")
@@ -42,8 +41,8 @@ def _check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> N
         whole = type(next(entry.default for entry in fields(settings) if entry.name == name)) is int
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             raise JobError(f"{name} must be a{' whole' if whole else ''} number, not {value!r}.")
-        if not (math.isfinite(value) and low <= value <= high):
-            raise JobError(f"{name} must lie in {low:g}..{high:g}, not {value:g}.")
+        if not low <= value <= high:
+            raise JobError(f"{name} must lie in {low:g}..{high:g}, not {shown(value)}.")
 
 
 CHOICES: Final[dict[str, tuple[Any, ...]]] = {
@@ -410,7 +409,7 @@ def _read(kind: type[Kind], values: dict[str, Any], what: str) -> Kind:
     refuse_unknown(what, values, defaults)
     for key, value in values.items():
         # JSON and people write 1 for 1.0, and the community's files 5.0 for 5.
-        if isinstance(defaults[key], float) and type(value) is int:
+        if isinstance(defaults[key], float) and type(value) is int and abs(value) < LONG:
             values[key] = float(value)
         elif type(defaults[key]) is int and isinstance(value, float) and value.is_integer():
             values[key] = int(value)

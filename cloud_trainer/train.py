@@ -66,13 +66,17 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Why a training ended, and its car package (of the best iteration), if it got so far."""
+    """Why a training ended, and its car package (of the best iteration), if it got so far.
+
+    `clean`: after how many seconds of work, and steps, an evaluation first saw no mistake.
+    """
 
     reason: str
     interrupted: bool
     iterations: int
     steps: int
     seconds: float
+    clean: tuple[float, int] | None
     package: Path | None
 
 
@@ -207,7 +211,8 @@ class _Training:
                 reason, interrupted = "stopped from outside", True
         package = self.publish()
         steps, seconds = (self.history[-1].steps, self.history[-1].seconds) if self.history else (0, 0.0)
-        return Outcome(reason or "", interrupted, len(self.history), steps, seconds, package)
+        clean = next(((each.seconds, each.steps) for each in self.history if each.clean), None)
+        return Outcome(reason or "", interrupted, len(self.history), steps, seconds, clean, package)
 
     def _iterate(self, roads: Sequence[Circuit], trials: Sequence[Circuit]) -> None:
         """One iteration, and the commit of all that came of it."""
@@ -349,7 +354,7 @@ class _Training:
     def _snapshot(self, iteration: Iteration) -> Snapshot:
         policy = self.job.agent.policy()
         policy.load_state_dict(policy_of(self.artefacts.get(iteration.checkpoint)))
-        return Snapshot(iteration.number, iteration.steps, iteration.metric or 0.0, iteration.seconds, policy)
+        return Snapshot(iteration.number, iteration.steps, iteration.metric, iteration.seconds, policy)
 
 
 def line_up(rules: Rules, iteration: int, cars: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

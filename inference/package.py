@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -145,7 +145,7 @@ def unpack(source: Path, folder: Path, name: str | None = None) -> ModelPackage:
         if source.is_dir():
             _copy_folder(source, files)
         else:
-            _copy_archive(source, files)
+            read_archive(source, files.take)
     except PackageError:
         raise
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
@@ -231,7 +231,12 @@ def _copy_folder(source: Path, files: _Finds) -> None:
                 files.take(path.relative_to(source).as_posix(), size, content)
 
 
-def _copy_archive(source: Path, files: _Finds) -> None:
+def read_archive(source: Path, take: Callable[[str, int, IO[bytes] | None], None]) -> None:
+    """Hand each entry of a `.tar.gz` or `.tar` to `take`: its name, its size, and its content unless it is a folder.
+
+    Names are a stranger's. Raises PackageError where there are links or far too many bytes, and whatever tarfile and
+    gzip raise where the archive is damaged.
+    """
     with source.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
@@ -240,7 +245,7 @@ def _copy_archive(source: Path, files: _Finds) -> None:
             for member in archive:
                 if not (member.isreg() or member.isdir()) or member.issparse():
                     raise PackageError(f"{brief(member.name)} is a link or a device; a package holds plain files only.")
-                files.take(member.name, member.size, archive.extractfile(member) if member.isreg() else None)
+                take(member.name, member.size, archive.extractfile(member) if member.isreg() else None)
         while stream.read(1 << 20):  # to the checksum at the end, which the archive itself never asks for
             pass
 

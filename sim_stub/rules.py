@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from reprlib import repr as brief
 from typing import Any, Final
 
 from sim_stub.track import Track
@@ -48,6 +48,8 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "rate": (5, 60),
 }
 """What each number may be, ends included."""
+LONG: Final = 1 << 53
+"""From here on floating point loses whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ class Rules:
             kind = type(next(field.default for field in fields(self) if field.name == name))
             if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
                 raise RulesError(f"{name} must be a{' whole' if kind is int else ''} number, not {value!r}.")
-            if not (math.isfinite(value) and low <= value <= high):
-                raise RulesError(f"{name} must lie in {low:g}..{high:g}, not {value:g}.")
+            if not low <= value <= high:
+                raise RulesError(f"{name} must lie in {low:g}..{high:g}, not {shown(value)}.")
         for field in fields(self):
             if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
                 raise RulesError(f"{field.name} must be true or false, not {getattr(self, field.name)!r}.")
@@ -176,6 +178,11 @@ def refuse_unknown(kind: str, keys: Iterable[str], known: Collection[str]) -> No
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise RulesError(f"There is no {kind} {key!r}" + (f"; did you mean {near[0]}?" if near else "."))
+
+
+def shown(number: Any) -> str:
+    """A number for people, however long."""
+    return brief(number) if isinstance(number, int) and abs(number) >= LONG else f"{number:g}"
 
 
 def read_setting(text: str) -> tuple[str, Any]:

@@ -348,7 +348,7 @@ def test_the_communitys_hyperparameters_are_understood(
         ("ip/hyperparameters.json", b'{"num_epochs": 11}', r"num_epochs must lie in 3\.\.10, not 11\."),
         ("ip/hyperparameters.json", b'{"lr": NaN}', "lr must lie in"),
         ("ip/hyperparameters.json", b'{"lr": "fast"}', "lr must be a number"),
-        ("ip/hyperparameters.json", b'{"lr": 1' + b"0" * 400 + b"}", "far too large a number"),
+        ("ip/hyperparameters.json", b'{"lr": 1' + b"0" * 400 + b"}", "must lie in"),
         ("ip/hyperparameters.json", b"[]", "hyperparameters.json must hold a JSON object"),
         ("ip/hyperparameters.json", b"{", "hyperparameters.json is no JSON"),
         ("ip/hyperparameters.json", b"[" * 100_000, "hyperparameters.json is no JSON"),

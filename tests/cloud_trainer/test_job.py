@@ -65,6 +65,8 @@ def test_defaults_are_the_manuals() -> None:
         ({"hyperparameters": {"lr": 0.01}}, "lr must lie in 1e-08..0.001, not 0.01."),
         ({"hyperparameters": {"lr": True}}, "lr must be a number, not True."),
         ({"hyperparameters": {"lr": float("nan")}}, "lr must lie in 1e-08..0.001, not nan."),
+        ({"hyperparameters": {"lr": 10**400}}, "lr must lie in 1e-08..0.001, not 1000"),
+        ({"rules": {"max_steps": 10**400}}, "max_steps must lie in 1..100000, not 1000"),
         ({"hyperparameters": {"num_epochs": 2}}, "num_epochs must lie in 3..10, not 2."),
         ({"hyperparameters": {"num_epochs": 3.5}}, "num_epochs must be a whole number, not 3.5."),
         ({"hyperparameters": {"batch_size": 100}}, "batch_size must be one of 32, 64, 128, 256, 512, not 100."),
