@@ -160,6 +160,8 @@ class Job:
             raise JobError(f"seed must lie in 0..{(1 << 32) - 1}, not {self.seed}.")
         if self.rules.number_of_resets:
             raise JobError("number_of_resets must be 0: in training the first mistake ends an episode.")
+        if self.rules.laps != 1:
+            raise JobError("laps must be 1 among the rules: in training an episode ends with its lap.")
         for track in self.roads():
             self.rules.check(track)
             if not track.closed and self.evaluation.laps > 1:

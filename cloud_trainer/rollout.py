@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
 
@@ -83,8 +83,10 @@ class Experience:
 class Circuit:
     """One track of a job: cars that start together, and the job's reward function in its box, until it is closed."""
 
-    def __init__(self, job: Job, number: int, cars: int, *, trust: bool = False, threads: int | None = None) -> None:
-        """`number` says which of the job's tracks. Raises RulesError, TrackError or RewardError."""
+    def __init__(
+        self, job: Job, number: int, cars: int, *, laps: int = 1, trust: bool = False, threads: int | None = None
+    ) -> None:
+        """`number`: which of the job's tracks. `laps`: of an episode. Raises RulesError, TrackError or RewardError."""
         self.job, self.number = job, number
         self.track = job.roads()[number]
         agent = job.agent
@@ -94,7 +96,7 @@ class Circuit:
             actions=agent.actions,
             sensors=agent.sensors,
             lidar_config=agent.lidar_config,
-            rules=job.rules,
+            rules=replace(job.rules, laps=laps),
             version=agent.version,
             randomisation=job.randomisation,
             seed=job.seed,

@@ -191,7 +191,7 @@ class _Training:
         job = self.job
         cars = job.hyperparameters.num_episodes_between_training
         shares = [cars // len(job.tracks) + (place < cars % len(job.tracks)) for place in range(len(job.tracks))]
-        trial = dataclasses.replace(job, rules=dataclasses.replace(job.rules, laps=job.evaluation.laps))
+        evaluation = job.evaluation
         reason, interrupted = self._over(), False
         with contextlib.ExitStack() as stack:
             try:
@@ -199,7 +199,7 @@ class _Training:
                     stack.enter_context(Circuit(job, place, share, trust=trust)) for place, share in enumerate(shares)
                 ]
                 trials = [
-                    stack.enter_context(Circuit(trial, place, job.evaluation.trials, trust=trust))
+                    stack.enter_context(Circuit(job, place, evaluation.trials, laps=evaluation.laps, trust=trust))
                     for place in range(len(job.tracks))
                 ]
                 while reason is None:

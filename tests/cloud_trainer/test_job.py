@@ -84,6 +84,7 @@ def test_defaults_are_the_manuals() -> None:
             {"rules": {"number_of_resets": 3}},
             "number_of_resets must be 0: in training the first mistake ends an episode.",
         ),
+        ({"rules": {"laps": 3}}, "laps must be 1 among the rules: in training an episode ends with its lap."),
         ({"randomisation": "mars"}, "randomisation must be one of none, lights, real-world, "),
         ({"agent": {"network": "huge"}}, "network must be one of compact, 3-layer, 5-layer, deep, not 'huge'."),
         ({"agent": {"algorithm": "dqn"}}, "algorithm must be one of ppo, sac, not 'dqn'."),
