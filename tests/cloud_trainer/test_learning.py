@@ -18,6 +18,8 @@ from cloud_trainer.ppo import LAMBDA, PPO, advantages_of, minibatches
 from cloud_trainer.rollout import Experience, Observations, situation_size
 from cloud_trainer.sac import SAC, Memory
 
+pytestmark = pytest.mark.timeout(300)  # learning takes long where other work goes on
+
 CPU = torch.device("cpu")
 CAMERA = "FRONT_FACING_CAMERA"
 

@@ -23,6 +23,8 @@ from inference.package import PackageError, unpack
 from inference.policy import OpenVinoPolicy
 from sim_stub.rules import Rules
 
+pytestmark = pytest.mark.timeout(300)  # learning takes long where other work goes on
+
 TINY: dict[str, Any] = {
     "hyperparameters": {"num_episodes_between_training": 5},
     "evaluation": {"trials": 2, "laps": 1},
