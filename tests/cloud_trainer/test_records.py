@@ -76,12 +76,17 @@ def pursuit(circuit: Circuit, wild: Callable[[NDArray[np.intp]], NDArray[np.bool
 
 
 def drive(
-    cars: int, directions: NDArray[np.int64] | None = None, *, track: str = "reInvent2019_wide", **rules: Any
+    cars: int,
+    directions: NDArray[np.int64] | None = None,
+    *,
+    track: str = "reInvent2019_wide",
+    laps: int = 1,
+    **rules: Any,
 ) -> list[Episode]:
     """The last car goes wrong at once, the others drive as the rules say, spread over the track."""
     actions = [list(choice) for choice in SPACE.choices]
     job = read_job({"agent": {"actions": actions}, "track": track, "rules": rules})
-    with Circuit(job, 0, cars, trust=True) as circuit:
+    with Circuit(job, 0, cars, laps=laps, trust=True) as circuit:
         actor = pursuit(circuit, lambda who: who == cars - 1)
         return circuit.drive(actor, 0, np.arange(cars) / cars, directions)[0]
 
