@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 import re
 import shutil
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -306,12 +303,7 @@ def _opened(source: Path) -> Iterator[_Paths]:
         raise PackageError(f"There is no file {source}.")
     with tempfile.TemporaryDirectory() as room:
         files = _Archive(Path(room))
-        try:
-            read_archive(source, files.take)
-        except PackageError:
-            raise
-        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
-            raise PackageError(f"{source.name!r} is no complete .tar or .tar.gz archive: {error}.") from error
+        read_archive(source, files.take)
         yield files.found
 
 

@@ -141,15 +141,10 @@ def unpack(source: Path, folder: Path, name: str | None = None) -> ModelPackage:
     if not source.exists():
         raise PackageError(f"There is no file {source}.")
     files = _Finds(folder)
-    try:
-        if source.is_dir():
-            _copy_folder(source, files)
-        else:
-            read_archive(source, files.take)
-    except PackageError:
-        raise
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
-        raise PackageError(f"{source.name!r} is no complete .tar or .tar.gz archive: {error}.") from error
+    if source.is_dir():
+        _copy_folder(source, files)
+    else:
+        read_archive(source, files.take)
     files.settle()
     return read(folder, name or name_of(source))
 
@@ -234,20 +229,26 @@ def _copy_folder(source: Path, files: _Finds) -> None:
 def read_archive(source: Path, take: Callable[[str, int, IO[bytes] | None], None]) -> None:
     """Hand each entry of a `.tar.gz` or `.tar` to `take`: its name, its size, and its content unless it is a folder.
 
-    Names are a stranger's. Raises PackageError where there are links or far too many bytes, and whatever tarfile and
-    gzip raise where the archive is damaged.
+    Names are a stranger's. Raises PackageError where it is no whole archive, holds a link, or far too many bytes.
     """
-    with source.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream = _Meter(gzip.GzipFile(fileobj=raw) if packed else raw, max(source.stat().st_size, 1 << 16))
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
-            for member in archive:
-                if not (member.isreg() or member.isdir()) or member.issparse():
-                    raise PackageError(f"{brief(member.name)} is a link or a device; a package holds plain files only.")
-                take(member.name, member.size, archive.extractfile(member) if member.isreg() else None)
-        while stream.read(1 << 20):  # to the checksum at the end, which the archive itself never asks for
-            pass
+    try:
+        with source.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            stream = _Meter(gzip.GzipFile(fileobj=raw) if packed else raw, max(source.stat().st_size, 1 << 16))
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
+                for entry in archive:
+                    if not (entry.isreg() or entry.isdir()) or entry.issparse():
+                        raise PackageError(
+                            f"{brief(entry.name)} is a link or a device; a package holds plain files only."
+                        )
+                    take(entry.name, entry.size, archive.extractfile(entry) if entry.isreg() else None)
+            while stream.read(1 << 20):  # to the checksum at the end, which the archive itself never asks for
+                pass
+    except PackageError:
+        raise
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
+        raise PackageError(f"{source.name!r} is no complete .tar or .tar.gz archive: {error}.") from error
 
 
 class _Meter:
