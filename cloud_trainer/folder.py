@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from reprlib import repr as brief
 from typing import IO, Any, Final, TypeAlias
@@ -99,13 +98,6 @@ def model_files(agent: Agent, last: Snapshot, best: Snapshot) -> dict[str, bytes
     return files
 
 
-class Kind(StrEnum):
-    """What a model can come as."""
-
-    TRAINING = "training"
-    PACKAGE = "package"
-
-
 @dataclass(frozen=True, slots=True)
 class Imported:
     """What can be trained further: values for read_job, as far as they are told, and the policy's graph, as freeze()
@@ -115,30 +107,18 @@ class Imported:
     graph: bytes
 
 
-def kind_of(source: Path) -> Kind:
-    """Whether a folder or an archive holds a training, or not more than a package. Raises PackageError, OSError."""
-    with _opened(source) as found:
-        return _kind(found)
-
-
 def open_model(source: Path) -> Imported:
-    """Of a training or a car's package. Raises PackageError, JobError and its kin, OSError."""
-    with _opened(source) as found:
-        if _kind(found) is Kind.TRAINING:
-            return _read_training(source, found)
-    with tempfile.TemporaryDirectory() as room:
-        return _imported(unpack(source, Path(room)), {})
+    """Of a car's package, or of a training: its folder, or a `.tar.gz` or `.tar` of one, whoever made it.
 
-
-def read_folder(source: Path) -> Imported:
-    """Of a training's folder, or a `.tar.gz` or `.tar` of one: ours, the console's, or the community's.
-
-    Of its checkpoints the best is taken, else the last: the frozen graph, or where that is gone, TensorFlow's
+    Of a training's checkpoints the best is taken, else the last: the frozen graph, or where that is gone, TensorFlow's
     checkpoint. Settings of the original that mean nothing here are left out. The reward function is only text.
     Raises PackageError, JobError and its kin, OSError.
     """
     with _opened(source) as found:
-        return _read_training(source, found)
+        if _is_training(found):
+            return _read_training(source, found)
+    with tempfile.TemporaryDirectory() as room:
+        return _imported(unpack(source, Path(room)), {})
 
 
 def _read_training(source: Path, found: _Paths) -> Imported:
@@ -274,9 +254,8 @@ def _restored(index: bytes, data: bytes) -> bytes:
 # Folders and archives
 
 
-def _kind(found: _Paths) -> Kind:
-    training = any(path.name in _MARKS or ".ckpt." in path.name for path in found)
-    return Kind.TRAINING if training else Kind.PACKAGE
+def _is_training(found: _Paths) -> bool:
+    return any(path.name in _MARKS or ".ckpt." in path.name for path in found)
 
 
 def _rooted(name: str, found: _Paths) -> dict[str, Path]:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -223,15 +222,3 @@ def best(iterations: Iterable[Iteration]) -> Iteration | None:
     """The one whose evaluation went best; of equals the latest, as in the original. Before any evaluation, none."""
     tried = [iteration for iteration in iterations if iteration.metric is not None]
     return max(tried, key=lambda each: (each.metric, each.number), default=None)
-
-
-def peek(folder: Path) -> bool:
-    """Whether a folder holds a training of ours."""
-    path = folder / DATABASE
-    if not path.is_file():
-        return False
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            return bool(db.execute("SELECT count(*) FROM job").fetchone()[0])
-    except sqlite3.Error:
-        return False

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from cloud_trainer.agent import Agent, Algorithm
 from cloud_trainer.bundle import read_bundle
 from cloud_trainer.export import freeze, thaw, write_package
-from cloud_trainer.folder import Imported, Kind, Snapshot, kind_of, model_files, open_model, read_folder
+from cloud_trainer.folder import Imported, Snapshot, model_files, open_model
 from cloud_trainer.job import Hyperparameters, Job, JobError, read_job
 from cloud_trainer.network import PolicyNetwork
 from cloud_trainer.params import hyperparameters_json, training_params_yaml
@@ -128,7 +128,7 @@ def test_the_best_may_be_the_last_and_without_a_metric() -> None:
 def test_what_was_written_is_read_again(agent: Agent, tmp_path: Path) -> None:
     job = replace(JOB, agent=agent)
     files = whole(job)
-    imported = read_folder(lay(tmp_path, files))
+    imported = open_model(lay(tmp_path, files))
     assert imported.graph == files["model/model_9.pb"]
     again = read_job(imported.job)
     assert again.agent == replace(agent, lidar=agent.lidar_config)
@@ -138,7 +138,7 @@ def test_what_was_written_is_read_again(agent: Agent, tmp_path: Path) -> None:
 
 def test_the_reward_function_is_only_text(tmp_path: Path) -> None:
     source = f"open({str(tmp_path / 'trace')!r}, 'w')\nraise SystemExit\n"
-    imported = read_folder(lay(tmp_path / "folder", WHOLE | {"reward_function.py": source.encode()}))
+    imported = open_model(lay(tmp_path / "folder", WHOLE | {"reward_function.py": source.encode()}))
     assert imported.job["reward_function"] == source
     assert not (tmp_path / "trace").exists()
 
@@ -249,8 +249,7 @@ def test_a_checkpoint_of_the_originals_kind_is_enough(name: str, restored: Path,
     theirs = {f"model/{file.name}": file.read_bytes() for file in (restored / name / "theirs").iterdir()}
     theirs["model/.coach_checkpoint"] = b"3_Step-1000.ckpt\n"
     theirs["model_metadata.json"] = json.dumps(agent.metadata()).encode()
-    assert kind_of(lay(tmp_path, theirs)) is Kind.TRAINING
-    imported = read_folder(tmp_path)
+    imported = open_model(lay(tmp_path, theirs))
     assert imported.graph == freeze(policy(agent, 2))
     assert read_job(imported.job).agent == replace(agent, lidar=agent.lidar_config)
 
@@ -283,22 +282,19 @@ def graph_of(imported: Imported) -> str:
 )
 def test_folders_and_archives_of_many_makers_are_read(files: Files, found: str, tmp_path: Path) -> None:
     for source in (lay(tmp_path / "folder", files), pack(tmp_path / "training.tar.gz", files)):
-        assert kind_of(source) is Kind.TRAINING
         imported = open_model(source)
         assert graph_of(imported) == found
-        assert imported == read_folder(source)
         assert imported.job["hyperparameters"]["batch_size"] == 128
 
 
 def test_a_folder_needs_neither_parameters_nor_a_reward_function(tmp_path: Path) -> None:
     told = ("reward_function.py", "training_params.yaml", "ip/hyperparameters.json")
-    imported = read_folder(lay(tmp_path, without(*told)))
+    imported = open_model(lay(tmp_path, without(*told)))
     assert imported.job == {"agent": Job().document()["agent"]}
 
 
 def test_a_car_package_is_told_from_a_training(tmp_path: Path) -> None:
     write_package(tmp_path / "car.tar.gz", freeze(LAST.policy), JOB.agent.metadata())
-    assert kind_of(tmp_path / "car.tar.gz") is Kind.PACKAGE
     imported = open_model(tmp_path / "car.tar.gz")
     assert graph_of(imported) == "last"
     assert read_job(imported.job).agent == JOB.agent
@@ -336,7 +332,7 @@ def test_the_communitys_hyperparameters_are_understood(
     values: dict[str, object], expected: Hyperparameters, tmp_path: Path
 ) -> None:
     files = without("ip/hyperparameters.json") | {"hyperparameters.json": json.dumps(values).encode()}
-    job = read_job(read_folder(lay(tmp_path, files)).job)
+    job = read_job(open_model(lay(tmp_path, files)).job)
     if "batch_size" in values:
         expected = replace(expected, discount_factor=0.99, term_cond_avg_score=350.0, term_cond_max_episodes=1000)
     assert job.hyperparameters == expected
@@ -359,7 +355,7 @@ def test_the_communitys_hyperparameters_are_understood(
 )
 def test_settings_that_cannot_be_are_refused(name: str, data: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(JobError, match=message):
-        read_folder(lay(tmp_path, WHOLE | {name: data}))
+        open_model(lay(tmp_path, WHOLE | {name: data}))
 
 
 # What the manual's troubleshooting tells
@@ -400,7 +396,7 @@ def test_what_is_missing_or_wrong_is_told_in_a_sentence(files: Files, message: s
     (tmp_path / "packed").mkdir()
     for source in (lay(tmp_path / "it", files), pack(tmp_path / "packed" / "it", files)):
         with pytest.raises(PackageError, match=message) as told:
-            read_folder(source)
+            open_model(source)
         assert "\n" not in str(told.value)
 
 
@@ -421,16 +417,15 @@ def test_files_that_are_too_large_are_refused(name: str, size: int, message: str
     folder = lay(tmp_path / "it", without("model/model_9.pb") if "ckpt" in name else WHOLE)
     os.truncate(folder / name, size)
     with pytest.raises(PackageError, match=message):
-        read_folder(folder)
+        open_model(folder)
 
 
 # Hostile
 
 
 def test_what_is_not_there_is_no_folder(tmp_path: Path) -> None:
-    for reader in (read_folder, open_model, kind_of):
-        with pytest.raises(PackageError, match="There is no file"):
-            reader(tmp_path / "nowhere")
+    with pytest.raises(PackageError, match="There is no file"):
+        open_model(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["model/model_9.pb", "model", "elsewhere"])
@@ -440,7 +435,7 @@ def test_links_in_a_folder_are_refused(name: str, tmp_path: Path) -> None:
         (folder / name).rename(tmp_path / "model")
     (folder / name).symlink_to(tmp_path / "model")
     with pytest.raises(PackageError, match="is a link"):
-        read_folder(folder)
+        open_model(folder)
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
@@ -467,7 +462,7 @@ def test_archives_that_reach_elsewhere_are_refused(entry: tarfile.TarInfo, messa
         tar.addfile(entry)
     (tmp_path / "it.tar").write_bytes(content.getvalue())
     with pytest.raises(PackageError, match=message):
-        read_folder(tmp_path / "it.tar")
+        open_model(tmp_path / "it.tar")
 
 
 SMALL = {
@@ -482,7 +477,7 @@ SMALL = {
 def test_an_archive_that_swells_is_refused(tmp_path: Path) -> None:
     pack(tmp_path / "it.tar.gz", SMALL | {"video.mp4": b"\0" * (32 << 20)})
     with pytest.raises(PackageError, match="unpacks to more than"):
-        read_folder(tmp_path / "it.tar.gz")
+        open_model(tmp_path / "it.tar.gz")
 
 
 @given(data=st.data())
@@ -494,7 +489,7 @@ def test_damaged_files_and_archives_are_refused(data: st.DataObject, tmp_path: P
     packed = archive(files, packed=False)
     (tmp_path / "it.tar").write_bytes(packed if data.draw(st.booleans()) else damaged(packed, data.draw))
     with pytest.raises((PackageError, JobError)):
-        read_folder(tmp_path / "it.tar")
+        open_model(tmp_path / "it.tar")
 
 
 def damaged(content: bytes, draw: Callable[[st.SearchStrategy[int]], int]) -> bytes:
@@ -532,7 +527,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_model_of_the_original_comes_over(stock: Path) -> None:
-    imported = read_folder(stock)
+    imported = open_model(stock)
     job = read_job(imported.job)
     assert (job.agent.network, job.agent.version, job.agent.actions.outputs) == ("3-layer", "3", 12)
     assert (job.tracks, job.hyperparameters.num_epochs) == (("reinvent_base",), 5)

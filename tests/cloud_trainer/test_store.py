@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_trainer.store import ARTEFACTS, DATABASE, Artefacts, Iteration, Jobs, Status, best, peek
+from cloud_trainer.store import ARTEFACTS, DATABASE, Artefacts, Iteration, Jobs, Status, best
 
 
 def iteration(number: int, metric: float | None = None, checkpoint: str = "none") -> Iteration:
@@ -71,16 +71,10 @@ def test_of_equals_the_latest_is_the_best() -> None:
     assert best([iteration(0)]) is None
 
 
-def test_a_folder_tells_whether_it_holds_a_training(tmp_path: Path) -> None:
-    assert not peek(tmp_path)
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"no database")
-    assert not peek(tmp_path)
     with pytest.raises(OSError, match="cannot be opened"):
         Jobs(tmp_path / DATABASE)
-    (tmp_path / DATABASE).unlink()
-    with Jobs(tmp_path / DATABASE) as jobs:
-        jobs.create({}, {})
-    assert peek(tmp_path)
 
 
 def test_who_is_killed_while_writing_leaves_the_old_or_the_new(tmp_path: Path) -> None:
