@@ -214,6 +214,8 @@ def test_the_page_tells_why_the_car_stopped_and_when_the_link_is_lost(
     expect(page.locator("body")).to_have_class("trackside halted old")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("alert").filter(has_text="The stop has not reached the car")).to_be_visible()
+    # Until it gives up, it would stop the next car: rightly so.
+    expect(page.get_by_role("alert").filter(has_text="The stop did not reach the car")).to_be_visible(timeout=30_000)
 
     with Simulator(state, "--port", simulator.port):
         expect(lost).to_be_hidden(timeout=15_000)
