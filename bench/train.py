@@ -1,11 +1,11 @@
-"""How many steps a second PPO makes with everything included, where the time goes, and what Stable-Baselines3 makes.
+"""How many steps a second training makes, everything included, where the time goes, and what Stable-Baselines3 makes.
 
-python -m bench.train [--seconds S] [--network N] [--peer FOLDER] prints one JSON object: steps a second with pictures,
-referee, reward function in its box, inference and three epochs of learning; the share of each; the ratio to the
-original's 8 steps a second. FOLDER is one into which stable_baselines3 was installed (pip install --target): it then
-learns the same task in turns with ours, with the same layers, cars, episodes and hyperparameters, once as its manual
-has it and once with our order of pixels in memory; `curve` is the completion (per cent of three laps) of greedy trials
-after so many steps, whose time does not count.
+python -m bench.train [--seconds S] [--network N] [--algorithm A] [--peer FOLDER] prints one JSON object: steps a second
+with pictures, referee, reward function in its box, inference and three epochs of learning (or SAC's descents); the
+share of each; the ratio to the original's 8 steps a second. FOLDER is one into which stable_baselines3 was installed (pip
+install --target): it then learns the same task in turns with ours, with the same layers, cars and hyperparameters, once
+as its manual has it and once with our order of pixels in memory; `curves` are the completion (per cent of three laps)
+of greedy trials after so many steps, whose time does not count.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from cloud_trainer.agent import Algorithm
 from cloud_trainer.job import Job, read_job
 from cloud_trainer.learner import Learner
 from cloud_trainer.network import ARCHITECTURES, left_over
 from cloud_trainer.ppo import PPO
 from cloud_trainer.rollout import Actor, Circuit
+from cloud_trainer.sac import REMEMBERED, SAC, UPDATES
 from cloud_trainer.train import line_up
 from sim_stub.env import Races
 
@@ -75,7 +77,8 @@ class Trials:
 def ours(job: Job, seconds: float) -> dict[str, Any]:
     watch, trials = Watch(), Trials(job)
     torch.manual_seed(job.seed)
-    learner: Learner = PPO(job, job.agent.policy(), torch.device("cpu"))
+    kind = SAC if job.agent.algorithm is Algorithm.SAC else PPO
+    learner: Learner = kind(job, job.agent.policy(), torch.device("cpu"))
     cars = job.hyperparameters.num_episodes_between_training
     steps, curve = 0, []
     with Circuit(job, 0, cars) as road:
@@ -103,8 +106,8 @@ def ours(job: Job, seconds: float) -> dict[str, Any]:
 
 def peer(job: Job, seconds: float, ordered: bool) -> dict[str, Any]:
     """The same by Stable-Baselines3, which must be importable."""
+    import stable_baselines3 as peers  # type: ignore[import-not-found]
     from gymnasium import spaces
-    from stable_baselines3 import PPO as Theirs  # type: ignore[import-not-found]  # noqa: N811 - two of a name
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor  # type: ignore[import-not-found]
     from stable_baselines3.common.vec_env import VecEnv  # type: ignore[import-not-found]
 
@@ -160,19 +163,35 @@ def peer(job: Job, seconds: float, ordered: bool) -> dict[str, Any]:
 
     hyper, trials = job.hyperparameters, Trials(job)
     with Circuit(job, 0, hyper.num_episodes_between_training) as road:
-        model = Theirs(
-            "CnnPolicy",
-            Cars(road),
-            n_steps=STEPS,
-            batch_size=hyper.batch_size,
-            n_epochs=hyper.num_epochs,
-            learning_rate=hyper.lr,
-            gamma=hyper.discount_factor,
-            ent_coef=hyper.beta_entropy,
-            seed=job.seed,
+        common = {
+            "batch_size": hyper.batch_size,
+            "learning_rate": hyper.lr,
+            "gamma": hyper.discount_factor,
+            "seed": job.seed,
+        }
+        layers_of = {"features_extractor_class": Layers, "net_arch": []}
+        cars = Cars(road)
+        if job.agent.algorithm is Algorithm.SAC:
+            model = peers.SAC(
+                "CnnPolicy",
+                cars,
+                **common,
+                buffer_size=REMEMBERED,
+                ent_coef=hyper.sac_alpha,
+                gradient_steps=round(UPDATES * cars.num_envs),
+                policy_kwargs=layers_of | {"net_arch": [128, 128]},
+            )
+        else:
             # Orthogonal initial weights cannot be had in that order of memory there.
-            policy_kwargs={"features_extractor_class": Layers, "net_arch": [], "ortho_init": not ordered},
-        )
+            model = peers.PPO(
+                "CnnPolicy",
+                cars,
+                **common,
+                n_steps=STEPS,
+                n_epochs=hyper.num_epochs,
+                ent_coef=hyper.beta_entropy,
+                policy_kwargs=layers_of | {"ortho_init": not ordered},
+            )
 
         def greedy(seen: Any) -> Any:
             choices, _ = model.predict(seen[SENSOR].transpose(0, 3, 1, 2), deterministic=True)
@@ -181,7 +200,7 @@ def peer(job: Job, seconds: float, ordered: bool) -> dict[str, Any]:
         steps, spent, curve = 0, 0.0, []
         while spent < seconds:
             began = time.perf_counter()
-            model.learn(STEPS * hyper.num_episodes_between_training, reset_num_timesteps=False)
+            model.learn(STEPS * cars.num_envs, reset_num_timesteps=False)
             spent += time.perf_counter() - began
             steps = int(model.num_timesteps)
             curve.append((steps, trials.completion(greedy)))
@@ -192,10 +211,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--network", default="compact")
+    parser.add_argument("--algorithm", default="ppo", help="ppo or sac")
     parser.add_argument("--peer", type=Path, metavar="FOLDER")
     parser.add_argument("--play", choices=("plain", "ordered"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    job = read_job({"agent": {"network": options.network}})
+    job = read_job({"agent": {"network": options.network, "algorithm": options.algorithm}})
     if options.play:
         print(json.dumps(peer(job, options.seconds, options.play == "ordered")))
         return
@@ -207,6 +227,7 @@ def main() -> None:
     rates = {name: mean(run["rate"] for run in each) for name, each in runs.items()}
     figures = {
         "network": options.network,
+        "algorithm": options.algorithm,
         "steps_a_second": round(rates["ours"]),
         "times_original": round(rates["ours"] / ORIGINAL),
         "shares": runs["ours"][-1]["shares"],
@@ -221,7 +242,7 @@ def _play(options: argparse.Namespace, play: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.train", "--play", play, "--seconds", str(options.seconds)]
     paths = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(options.peer)])
     done = subprocess.run(
-        [*command, "--network", options.network],
+        [*command, "--network", options.network, "--algorithm", options.algorithm],
         env=os.environ | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
