@@ -1,11 +1,11 @@
 """How many steps a second training makes, everything included, where the time goes, and what Stable-Baselines3 makes.
 
-python -m bench.train [--seconds S] [--network N] [--algorithm A] [--peer FOLDER] prints one JSON object: steps a second
-with pictures, referee, reward function in its box, inference and three epochs of learning (or SAC's descents); the
-share of each; the ratio to the original's 8 steps a second. FOLDER is one into which stable_baselines3 was installed (pip
-install --target): it then learns the same task in turns with ours, with the same layers, cars and hyperparameters, once
-as its manual has it and once with our order of pixels in memory; `curves` are the completion (per cent of three laps)
-of greedy trials after so many steps, whose time does not count.
+python -m bench.train [--seconds S] [--network N] [--algorithm A] [--peer FOLDER] prints one JSON object: steps a
+second with pictures, referee, reward function in its box, inference and three epochs of learning (or SAC's descents);
+the share of each; the ratio to the original's 8 steps a second. FOLDER is one into which stable_baselines3 was
+installed (pip install --target): it then learns the same task in turns with ours, with the same layers, cars and
+hyperparameters, once as its manual has it and once with our order of pixels in memory; `curves` are the completion
+(per cent of three laps) of greedy trials after so many steps, whose time does not count.
 """
 
 from __future__ import annotations
