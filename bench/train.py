@@ -4,8 +4,9 @@ python -m bench.train [--seconds S] [--network N] [--algorithm A] [--peer FOLDER
 second with pictures, referee, reward function in its box, inference and three epochs of learning (or SAC's descents);
 the share of each; the ratio to the original's 8 steps a second. FOLDER is one into which stable_baselines3 was
 installed (pip install --target): it then learns the same task in turns with ours, with the same layers, cars and
-hyperparameters, once as its manual has it and once with our order of pixels in memory; `curves` are the completion
-(per cent of three laps) of greedy trials after so many steps, whose time does not count.
+hyperparameters, once as its manual has it and once with our order of pixels in memory; `curves` are steps, seconds and
+then the completion (per cent of three laps) of greedy trials, whose time does not count; `seconds_to_clean` those
+after which the first trials were complete.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def ours(job: Job, seconds: float) -> dict[str, Any]:
                 with watch.on("learning"):
                     learner.learn(experience, rng)
             steps += len(experience)
-            curve.append((steps, trials.completion(learner.greedy)))
+            curve.append((steps, round(watch.seconds["whole"], 2), trials.completion(learner.greedy)))
             if watch.seconds["whole"] >= seconds:
                 break
         road.reward = worker
@@ -203,7 +204,7 @@ def peer(job: Job, seconds: float, ordered: bool) -> dict[str, Any]:
             model.learn(STEPS * cars.num_envs, reset_num_timesteps=False)
             spent += time.perf_counter() - began
             steps = int(model.num_timesteps)
-            curve.append((steps, trials.completion(greedy)))
+            curve.append((steps, round(spent, 2), trials.completion(greedy)))
     return {"rate": steps / spent, "curve": curve}
 
 
@@ -233,9 +234,14 @@ def main() -> None:
         "shares": runs["ours"][-1]["shares"],
         **{f"peer_{name}": round(rate) for name, rate in rates.items() if name != "ours"},
         **{f"times_peer_{name}": round(rates["ours"] / rate, 2) for name, rate in rates.items() if name != "ours"},
+        "seconds_to_clean": {name: [_clean(run["curve"]) for run in each] for name, each in runs.items()},
         "curves": {name: each[0]["curve"][:12] for name, each in runs.items()},
     }
     print(json.dumps(figures))
+
+
+def _clean(curve: list[tuple[int, float, float]]) -> float | None:
+    return next((seconds for _, seconds, completion in curve if completion >= 100.0), None)
 
 
 def _play(options: argparse.Namespace, play: str) -> dict[str, Any]:
