@@ -1,4 +1,4 @@
-"""Drive fast, but near the middle of the road: what the sample model was rewarded for."""
+"""Stay near the middle of the road, and drive fast there: what the sample model was rewarded for in the end."""
 
 import math
 
@@ -7,4 +7,4 @@ def reward_function(params):
     if params["is_crashed"] or params["is_offtrack"]:
         return 1e-3
     aside = params["distance_from_center"] / (0.5 * params["track_width"])
-    return 1e-3 + math.exp(-3.0 * aside * aside) * (0.5 + 0.25 * params["speed"])
+    return 1e-3 + math.exp(-3.0 * aside * aside) * (params["speed"] - 0.5)
