@@ -12,6 +12,11 @@ from drivers.signals import Action, ActuatorCommand
 SHORTEST_NS: Final = 500_000
 LONGEST_NS: Final = 2_500_000
 """No servo or speed controller of this kind understands a pulse outside 0.5..2.5 ms."""
+CENTRE_NS: Final = 1_500_000
+UNITS_NS: Final = {"steering": 10_000, "throttle": 4_500}
+"""For each wire, what one step of a calibration slider is worth: the units in which the stock console counts."""
+MOST_UNITS: Final = 50.0
+"""No slider goes further from the centre."""
 
 
 class CalibrationError(ValueError):
@@ -73,10 +78,33 @@ class Calibration:
         return Action(self.steering.value(command.steering_ns), self.throttle.value(command.throttle_ns))
 
     @property
+    def trimming(self) -> Calibration:
+        """The same pulses at rest, and between the ends every pulse that a slider may try: what trimming is done by."""
+
+        def wide(wire: str, channel: Channel) -> Channel:
+            reach = round(MOST_UNITS * UNITS_NS[wire])
+            low, high = min(CENTRE_NS - reach, channel.mid_ns - 1), max(CENTRE_NS + reach, channel.mid_ns + 1)
+            return Channel(low, channel.mid_ns, high, 1)
+
+        return Calibration(wide("steering", self.steering), wide("throttle", self.throttle))
+
+    @property
     def resolution(self) -> float:
         """The largest difference that rounding to whole nanoseconds makes to a wish that goes there and back."""
         spans = [side for c in (self.steering, self.throttle) for side in (c.max_ns - c.mid_ns, c.mid_ns - c.min_ns)]
         return 0.5 / min(spans) + math.ulp(1.0)
+
+
+def pulse_of(wire: str, units: float) -> int:
+    """Nanoseconds for a slider's place on that wire, -MOST_UNITS..MOST_UNITS. Raises CalibrationError."""
+    if not -MOST_UNITS <= units <= MOST_UNITS:
+        raise CalibrationError(f"A {wire} value must lie in {-MOST_UNITS:.0f}..{MOST_UNITS:.0f}, not {units}.")
+    return CENTRE_NS + round(units * UNITS_NS[wire])
+
+
+def units_of(wire: str, pulse_ns: int) -> float:
+    """The slider's place for a pulse, to a hundredth; the stock console's, where it is whole."""
+    return round((pulse_ns - CENTRE_NS) / UNITS_NS[wire], 2)
 
 
 DEFAULT: Final = Calibration(

@@ -99,6 +99,30 @@ class Wires:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What a settings file may say about a car's devices; an empty text leaves it to the car to find its own."""
+
+    left_camera: str = ""
+    """The left camera's, or the only one's, path below /dev/v4l/by-path or in sysfs."""
+    right_camera: str = ""
+    lidar: str = ""
+    """The LiDAR's serial port, such as /dev/ttyUSB0."""
+    gauge: str = ""
+    """The battery's gauge: "ina219" or "ina226", with "@0x45" behind it where it does not live at 0x41, or "none"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fittings:
+    """What a car has, whether or not it works at the moment."""
+
+    name: str = "car"
+    cameras: int = 1
+    lidar: bool = False
+    battery: bool = False
+    lights: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Rig:
     """One car's devices. None says that this car has no such device, which is no fault."""
 
@@ -109,6 +133,11 @@ class Rig:
     battery: Battery | None = None
     lights: Lights | None = None
     network: Network | None = None
+
+    @property
+    def fittings(self) -> Fittings:
+        devices = (self.lidar, self.battery, self.lights)
+        return Fittings(self.name, len(self.cameras), *(device is not None for device in devices))
 
     async def close(self) -> None:
         """Close the sensors, last first. The wires belong to the governor, which releases them itself."""

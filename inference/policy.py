@@ -14,7 +14,12 @@ from inference.actions import OutputError
 from inference.features import HEIGHT, WIDTH, SensorMissing, feature
 from inference.package import ModelPackage, PackageError, Sensor
 
-__all__ = ["OpenVinoPolicy", "OutputError", "Policy", "SensorMissing"]
+__all__ = ["OpenVinoPolicy", "OutputError", "Policy", "SensorMissing", "runtime_version"]
+
+
+def runtime_version() -> str:
+    """OpenVINO's, without its build."""
+    return str(ov.get_version()).partition("-")[0]
 
 
 class Policy(Protocol):

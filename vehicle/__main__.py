@@ -6,9 +6,12 @@ import argparse
 import asyncio
 import importlib
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
@@ -21,20 +24,48 @@ from vehicle.car import Car, Refusal
 from vehicle.governor import GovernorLost
 from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Settings, SettingsError, load
-from webui.app import console
+from webui import certificate, mdns
+from webui.app import addresses_of, console
+from webui.auth import Password
 
+log = logging.getLogger(__name__)
+
+COMMANDS: Final = {
+    "run": "drive the car",
+    "release": "put its wires to rest",
+    "reset-password": "print a new password for its console",
+    "renew-certificate": "make the console's certificate and key anew",
+}
 DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
+
+
+PASSWORD: Final = "password.json"
+ASSET_TAG: Final = Path("/sys/class/dmi/id/chassis_asset_tag")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hotlap-car", description=__doc__)
-    parser.add_argument("command", choices=("run", "release"), help="drive the car, or put its wires to rest")
+    parser.add_argument(
+        "command", choices=COMMANDS, help="; ".join(f"{name}: {what}" for name, what in COMMANDS.items())
+    )
     parser.add_argument("--settings", type=Path, default=DEFAULT_SETTINGS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = load(options.settings)
         state = Path(settings.car.state)
+        if options.command in ("reset-password", "renew-certificate"):
+            _become_owner(state)
+        if options.command == "reset-password":
+            print(f"hotlap-car: the console's password is now {Password.reset(state / PASSWORD)}")
+            return 0
+        if options.command == "renew-certificate":
+            names = mdns.names(state, socket.gethostname())
+            papers = certificate.renew(state, names, addresses_of(settings.console.host), datetime.now(UTC))
+            print(
+                f"hotlap-car: the new certificate counts from the next start; its fingerprint is {papers.fingerprint}"
+            )
+            return 0
         rig = open_rig(settings)
         remembered = calibration_store.load(state / "calibration.json")
         if options.command == "release":
@@ -46,6 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hotlap-car: {error}", file=sys.stderr)
         return 3 if isinstance(error, GovernorLost) else 2
     return 0
+
+
+def _become_owner(folder: Path) -> None:
+    """What root writes the daemon could not read."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
 
 
 def open_rig(settings: Settings) -> Rig:
@@ -62,14 +101,17 @@ def open_rig(settings: Settings) -> Rig:
 
 async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibration_store.Remembered) -> None:
     store = ModelStore(state, settings.inference.device)
-    car = Car(settings, store, remembered.calibration, cameras=len(rig.cameras), has_lidar=rig.lidar is not None)
+    car = Car(settings, store, remembered.calibration, rig.fittings)
     if remembered.fault:
         car.fault("calibration", remembered.fault)
     here = asyncio.current_task()
     assert here is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
+    password, new = Password.first(state / PASSWORD, tag=_asset_tag())
+    if new is not None:
+        log.warning("The console's password is %s; it asks for one of your own.", new)
     try:
-        async with asyncio.TaskGroup() as tasks, console(car, settings.console):
+        async with asyncio.TaskGroup() as tasks, console(car, settings.console, password):
             driving = tasks.create_task(daemon.run(rig, car))
             if store.active is not None:
                 tasks.create_task(_resume(car, store.active))
@@ -78,6 +120,14 @@ async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibratio
         raise group.exceptions[0] from None
     finally:
         car.close()
+
+
+def _asset_tag() -> str | None:
+    """What is printed under a DeepRacer, and is its stock console's first password."""
+    try:
+        return ASSET_TAG.read_text("utf-8", "replace")
+    except OSError:
+        return None
 
 
 async def _resume(car: Car, name: str) -> None:

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from calibration.calibration import Calibration
+from calibration import store as calibration_store
+from calibration.calibration import Calibration, CalibrationError, pulse_of
+from drivers.rig import Fittings
 from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
 from inference.actions import throttle_for_stick
 from inference.package import ModelPackage, PackageError
 from inference.policy import OpenVinoPolicy, Policy
+from vehicle import tail
 from vehicle.gate import DriveMode, Proposal
 from vehicle.gauges import Gauges
 from vehicle.governor import Doorbell
@@ -84,12 +87,11 @@ class Car:
         settings: Settings,
         store: ModelStore,
         calibration: Calibration,
+        fittings: Fittings = Fittings(),  # noqa: B008 - it is frozen
         *,
-        cameras: int = 1,
-        has_lidar: bool = False,
         open_policy: Callable[[ModelPackage], Policy] | None = None,
     ) -> None:
-        self.settings, self.store = settings, store
+        self.settings, self.store, self.fittings = settings, store, fittings
         self.mailbox, self.doorbell = Mailbox.create(), Doorbell()
         self.mode, self.engaged = DriveMode.AUTONOMOUS, False
         self.max_speed = settings.drive.max_speed
@@ -99,14 +101,15 @@ class Car:
         self.battery: float | None = None
         self.network: tuple[str, ...] = ()
         self.events: deque[Event] = deque(maxlen=EVENTS)
-        self.frames: tuple[Newest[Frame], ...] = tuple(Newest() for _ in range(cameras))
+        self.frames: tuple[Newest[Frame], ...] = tuple(Newest() for _ in range(fittings.cameras))
         self.scan: Newest[LidarScan] = Newest()
         self.observations: Newest[Observation] = Newest()
         self.changed = asyncio.Event()
         """Replaced and set at each change of what the car is doing."""
-        self._has_lidar = has_lidar
         self._open_policy = open_policy or self._open_openvino
-        self._calibration = calibration
+        self.calibration = calibration
+        self.colour = tail.load(store.root / "led_values.json")
+        """Of the tail light."""
         self._proposals: dict[DriveMode, Proposal] = {}
         self._faults: dict[str, str] = {}
         self._turn = 0
@@ -174,6 +177,37 @@ class Car:
         action = Action(steering, throttle_for_stick(stick, self.max_speed))
         self.propose(DriveMode.MANUAL, Proposal(action, _now()))
 
+    def trim(self, wire: str, units: float) -> None:
+        """Calibration: hold one wire at this place of its slider for this moment, the other at rest.
+
+        `wire` is steering or throttle; see calibration.pulse_of. Raises Refusal.
+        """
+        wide = self.calibration.trimming
+        try:
+            value = getattr(wide, wire).value(pulse_of(wire, units))
+        except CalibrationError as error:
+            raise Refusal(str(error)) from error
+        action = Action(value, 0.0) if wire == "steering" else Action(0.0, value)
+        self.propose(DriveMode.CALIBRATION, Proposal(action, _now()))
+
+    async def calibrate(self, calibration: Calibration) -> None:
+        """Drive with this trim from now on, and remember it. The car must stand. Raises Refusal, or OSError."""
+        if self.engaged:
+            raise Refusal("Stop the car before you store a calibration.")
+        await asyncio.to_thread(calibration_store.save, self.store.root / "calibration.json", calibration)
+        self.calibration = calibration
+        self.well("calibration")
+        self._tell(logging.INFO, "A new calibration was stored.")
+        self._post()
+
+    async def paint(self, colour: tail.Colour) -> None:
+        """Light the tail light in this colour, and remember it. Raises Refusal, or OSError."""
+        if not self.fittings.lights:
+            raise Refusal("This car has no tail light that can be coloured.")
+        await asyncio.to_thread(tail.save, self.store.root / "led_values.json", colour)
+        self.colour = colour
+        self._changed()
+
     async def load(self, name: str) -> None:
         """Make an installed model the driver, and the one to start with. The car stops first.
 
@@ -224,7 +258,7 @@ class Car:
         """Why this car cannot drive with that model, if it cannot."""
         if package.cameras > len(self.frames):
             return f"{package.name} needs {package.cameras} camera(s), and this car has {len(self.frames)}."
-        if package.needs_lidar and not self._has_lidar:
+        if package.needs_lidar and not self.fittings.lidar:
             return f"{package.name} needs a LiDAR, and this car has none."
         return None
 
@@ -335,7 +369,8 @@ class Car:
         self._turn += 1
 
     def _post(self) -> None:
-        self.mailbox.post(Orders(self.mode, self.engaged, self._proposals, self._calibration))
+        calibration = self.calibration.trimming if self.mode is DriveMode.CALIBRATION else self.calibration
+        self.mailbox.post(Orders(self.mode, self.engaged, self._proposals, calibration))
         self.doorbell.ring()
         self._changed()
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Coroutine
 from typing import Final
 
-from drivers.rig import Battery, Camera, DeviceError, Lidar, Network, Rig
+from drivers.rig import Battery, Camera, DeviceError, Lamp, Lidar, Lights, Network, Rig
 from drivers.signals import Action, Observation
 from vehicle.car import SILENCE, Car, Driver
 from vehicle.gate import DriveMode
@@ -42,6 +42,8 @@ async def run(rig: Rig, car: Car, act: Actor = in_own_process) -> None:
                 tasks.create_task(see(camera, place, car), name=f"see {place}")
             if rig.lidar is not None:
                 tasks.create_task(feel(rig.lidar, car), name="feel")
+            if rig.lights is not None:
+                tasks.create_task(glow(rig.lights, car), name="glow")
             tasks.create_task(think(car), name="think")
             tasks.create_task(watch(car), name="watch")
             tasks.create_task(survey(rig.battery, rig.network, car), name="survey")
@@ -79,6 +81,23 @@ async def feel(lidar: Lidar, car: Car) -> None:
         else:
             car.felt(scan)
             car.well("LiDAR")
+
+
+async def glow(lights: Lights, car: Car) -> None:
+    """Keep the tail light in its colour."""
+    shown = None
+    while True:
+        changed = car.changed
+        if shown != car.colour:
+            try:
+                lights.show(Lamp.TAIL, car.colour)
+            except DeviceError as error:
+                car.fault("lights", str(error))
+                await asyncio.sleep(RETRY)
+                continue
+            shown = car.colour
+            car.well("lights")
+        await changed.wait()
 
 
 async def think(car: Car) -> None:

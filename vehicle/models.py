@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.disk import link_atomically, sync_folder, sync_tree
@@ -33,6 +35,22 @@ class ModelMissing(KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ModelExists(ValueError):
+    """A model of that name is installed already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One installed model: its bytes on the disk, when it came (seconds since 1970), and its package, or the fault
+    that makes it useless."""
+
+    name: str
+    size: int
+    when: float
+    package: ModelPackage | None
+    fault: str | None = None
 
 
 class ModelStore:
@@ -53,10 +71,31 @@ class ModelStore:
         self._sweep()
         self._installing = asyncio.Lock()
         self._changing = threading.Lock()
+        self._looked_at: dict[tuple[str, str], Installed] = {}
 
     def names(self) -> list[str]:
         links = (link for link in self._models.iterdir() if not link.name.startswith("."))
         return sorted(link.name for link in links if link.is_symlink() and link.is_dir())
+
+    def installed(self) -> list[Installed]:
+        """Every installed model, by name. Reads what it has not read before, so call it from a thread."""
+        keys = [(name, (self._models / name).resolve().name) for name in self.names()]
+        self._looked_at = {key: self._looked_at.get(key) or self._look(*key) for key in keys}
+        return [*self._looked_at.values()]
+
+    def _look(self, name: str, digest: str) -> Installed:
+        size = sum(file.stat().st_size for file in (self._packages / digest).iterdir())
+        when = (self._models / name).lstat().st_mtime
+        try:
+            return Installed(name, size, when, self.get(name))
+        except (PackageError, ModelMissing) as error:
+            return Installed(name, size, when, None, str(error))
+
+    def spool(self) -> Path:
+        """A new, empty file for an archive on its way in; whoever asked removes it. Raises OSError."""
+        handle, path = tempfile.mkstemp(dir=self._incoming)
+        os.close(handle)
+        return Path(path)
 
     def get(self, name: str) -> ModelPackage:
         """Raises ModelMissing, or PackageError when its files were damaged since."""
@@ -85,13 +124,15 @@ class ModelStore:
             raise ModelMissing(f"There is no model {name!r} on this car.")
         link_atomically(self.root / "active", Path("models") / name)
 
-    async def add(self, source: Path, name: str | None = None) -> ModelPackage:
-        """Install an archive or a folder, in place of a model of the same name.
+    async def add(self, source: Path, name: str | None = None, replace: bool = True) -> ModelPackage:
+        """Install an archive or a folder; in place of a model of the same name, or else raises ModelExists.
 
         Tried in quarantine first. Raises PackageError, or OSError when the disk is full; the store is then as before.
         """
         name = name_of(Path(name)) if name else name_of(source)
         async with self._installing:
+            if not replace and name in self.names():
+                raise ModelExists(f"A model named {name} is installed already: rename the file, or replace that model.")
             draft = Path(tempfile.mkdtemp(dir=self._incoming))
             try:
                 package_folder, cache = draft / "package", draft / "cache"
@@ -151,4 +192,4 @@ def _intact(folder: Path) -> bool:
         return False
 
 
-__all__ = ["ModelMissing", "ModelStore", "PackageError"]
+__all__ = ["Installed", "ModelExists", "ModelMissing", "ModelStore", "PackageError"]

@@ -46,7 +46,11 @@ class Inference:
 @dataclass(frozen=True, slots=True)
 class Console:
     host: str = "127.0.0.1"
-    port: int = _within(0, 65535, 8080)
+    port: int = _within(0, 65535, 8443)
+    redirect: int = _within(0, 65535, 0)
+    """A port where those who come without encryption are led to the other; 0 is none."""
+    upload_mb: int = _within(1, 1000, 200)
+    """The largest model that may be uploaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.calibration import DEFAULT
-from drivers.rig import Camera, Rig
+from calibration import store as calibration_store
+from calibration.calibration import DEFAULT, Calibration, Channel
+from drivers.rig import Camera, Fittings, Lamp, Rig
 from drivers.signals import NEUTRAL, Action, ActuatorCommand, Frame, Observation
 from inference.actions import OutputError
 from inference.package import ModelPackage, PackageError, read
 from inference.policy import Policy
 from sim_stub import track
-from sim_stub.rig import SimRig
+from sim_stub.rig import SimLights, SimRig
 from sim_stub.wires import Pulse, Tape
 from sim_stub.world import World
 from tests.conftest import Jump
-from vehicle import daemon
+from vehicle import daemon, tail
 from vehicle.car import EVENTS, Car, Refusal
 from vehicle.gate import DriveMode
 from vehicle.governor import Act, Actor, Doorbell, GovernorLost, in_this_loop
@@ -114,7 +115,7 @@ async def driving(
     rig = SimRig(World(track.load("reinvent_base"), Tape(wires), loop.time()), wires)
     settings = Settings(drive=Drive(rate_hz=rate_hz, max_speed=1.0))
     opener = policy if callable(policy) else lambda _: policy
-    car = Car(settings, store, DEFAULT, open_policy=opener)
+    car = Car(settings, store, DEFAULT, rig.rig.fittings, open_policy=opener)
     task = asyncio.create_task(daemon.run(rig.rig, car, act))
     bench = Bench(car, rig, task)
     try:
@@ -603,7 +604,7 @@ async def test_a_start_without_a_model_or_a_picture_is_refused(store: ModelStore
 
 
 async def test_two_cameras_make_one_observation_only_when_they_saw_the_same_moment(store: ModelStore) -> None:
-    car = Car(Settings(), store, DEFAULT, cameras=2)
+    car = Car(Settings(), store, DEFAULT, Fittings(cameras=2))
     image = np.zeros((2, 2, 3), np.uint8)
     car.saw(0, Frame(1.0, image))
     assert car.observations.value is None
@@ -633,3 +634,93 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def test_a_trim_holds_one_wire_for_a_moment_and_silence_puts_it_to_rest(jump: Jump, store: ModelStore) -> None:
+    async def trim() -> None:
+        async with driving(store, Steady(), start=False) as bench:
+            car = bench.car
+            car.select(DriveMode.CALIBRATION)
+            car.start()
+            for wire, units, wanted in (
+                ("steering", 12.0, ActuatorCommand(1_620_000, REST.throttle_ns)),
+                ("steering", -50.0, ActuatorCommand(1_000_000, REST.throttle_ns)),
+                ("throttle", 50.0, ActuatorCommand(REST.steering_ns, 1_725_000)),
+                ("throttle", -12.0, REST),
+            ):
+                car.trim(wire, units)
+                await asyncio.sleep(0.1)
+                latest = bench.rig.tape.latest()
+                assert latest is not None
+                assert latest.command == wanted
+                await asyncio.sleep(0.4)
+                latest = bench.rig.tape.latest()
+                assert latest is not None
+                assert latest.command == REST
+            with pytest.raises(Refusal, match=r"A throttle value must lie in -50\.\.50, not 51"):
+                car.trim("throttle", 51)
+            car.trim("steering", 30)
+            car.stop()
+            await asyncio.sleep(0.05)
+            assert not bench.moving()
+            assert bench.rig.tape.latest().command == REST  # type: ignore[union-attr]
+
+    jump(trim())
+
+
+def test_a_trim_in_another_mode_moves_nothing(jump: Jump, store: ModelStore) -> None:
+    async def trim() -> None:
+        async with driving(store, Steady(), start=False) as bench:
+            bench.car.select(DriveMode.MANUAL)
+            bench.car.start()
+            bench.car.trim("throttle", 40)
+            await asyncio.sleep(0.2)
+            assert {pulse.command for pulse in bench.pulses()} == {REST}
+
+    jump(trim())
+
+
+def test_a_calibration_is_stored_and_driven_with(jump: Jump, store: ModelStore) -> None:
+    fresh = Calibration(Channel(1_100_000, 1_500_000, 1_800_000, 1), DEFAULT.throttle)
+
+    async def calibrate() -> None:
+        async with driving(store, Steady(Action(0.5, 0.5))) as bench:
+            with pytest.raises(Refusal, match="Stop the car"):
+                await bench.car.calibrate(fresh)
+            bench.car.stop()
+            await bench.car.calibrate(fresh)
+            bench.car.start()
+            await asyncio.sleep(0.5)
+            latest = bench.rig.tape.latest()
+            assert latest is not None
+            assert latest.command == fresh.command(Action(0.5, 0.5))
+
+    jump(calibrate())
+    assert calibration_store.load(store.root / "calibration.json").calibration == fresh
+
+
+def test_the_tail_light_shows_its_colour_and_remembers_it(jump: Jump, store: ModelStore) -> None:
+    async def paint() -> None:
+        async with driving(store, Steady(), start=False) as bench:
+            lights = bench.rig.rig.lights
+            assert isinstance(lights, SimLights)
+            assert lights.shown[Lamp.TAIL] == (0, 0, 255)
+            await bench.car.paint((255, 130, 0))
+            await asyncio.sleep(0.01)
+            assert lights.shown[Lamp.TAIL] == (255, 130, 0)
+
+    jump(paint())
+    assert tail.load(store.root / "led_values.json") == (255, 130, 0)
+
+
+async def test_a_car_without_lights_refuses_a_colour(store: ModelStore) -> None:
+    car = Car(Settings(), store, DEFAULT)
+    with pytest.raises(Refusal, match="no tail light"):
+        await car.paint((1, 2, 3))
+    car.close()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"Led Values": 3}', b'{"Led Values": {"red_pwm": 1e999}}', b"[" * 10000])
+def test_a_damaged_colour_is_the_default(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "led_values.json").write_bytes(text)
+    assert tail.load(tmp_path / "led_values.json") == tail.DEFAULT

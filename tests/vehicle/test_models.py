@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from inference.policy import OpenVinoPolicy
 from inference.quarantine import blank
 from tests.inference.making import WEIGHTS, metadata, onnx, package
-from vehicle.models import ModelMissing, ModelStore, PackageError
+from vehicle.models import ModelExists, ModelMissing, ModelStore, PackageError
 
 ROOT = Path(__file__).parents[2]
 CUT = Path(__file__).with_name("cut.py")
@@ -312,3 +313,44 @@ def test_everything_is_on_the_disk_before_it_is_shown(template: Path, prepared: 
     assert max(synced) < moved.start()
     assert re.search(r"fsync\(\d+<packages>\)", text[moved.end() : shown.start()])
     assert re.search(r"fsync\(\d+<models>\)", text[shown.end() :])
+
+
+async def test_what_is_installed_is_described(store: ModelStore) -> None:
+    one, two = store.installed()
+    assert (one.name, two.name) == ("one", "two")
+    assert one.package is not None
+    assert one.package.name == "one"
+    assert one.size == sum(file.stat().st_size for file in one.package.path.iterdir())
+    assert 0 <= time.time() - one.when < 3600
+    assert store.installed()[0] is one, "what has not changed is not read again"
+
+
+async def test_a_damaged_model_is_listed_with_its_fault(store: ModelStore, root: Path) -> None:
+    (root / "models" / "one" / "model_metadata.json").write_text("{}")
+    one, two = store.installed()
+    assert one.package is None
+    assert one.fault
+    assert two.fault is None
+
+
+async def test_a_name_is_not_taken_twice_unless_it_is_to_be_replaced(
+    store: ModelStore, root: Path, tmp_path: Path
+) -> None:
+    archive = package(tmp_path / "one.tar.gz", OTHER)
+    before = tree(root)
+    with pytest.raises(ModelExists, match="one is installed already: rename the file, or replace that model"):
+        await store.add(archive, replace=False)
+    assert tree(root) == before
+    old = store.get("one").digest
+    await store.add(archive)
+    assert store.get("one").digest != old
+    assert store.installed()[0].package == store.get("one")
+    await store.add(archive, "three", replace=False)
+    assert store.names() == ["one", "three", "two"]
+
+
+async def test_a_spooled_file_is_swept_at_the_next_start(store: ModelStore, root: Path) -> None:
+    spooled = store.spool()
+    assert spooled.read_bytes() == b""
+    ModelStore(root)
+    assert not spooled.exists()

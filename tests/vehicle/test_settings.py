@@ -25,13 +25,18 @@ device = "GPU"
 [console]
 host = "0.0.0.0"
 port = 443
+redirect = 80
+upload_mb = 50
 """
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
     (tmp_path / "car.toml").write_text(EVERYTHING)
     assert load(tmp_path / "car.toml") == Settings(
-        Car("drivers.deepracer:open_rig", "/tmp/here"), Drive(20.0, 0.75), Inference("GPU"), Console("0.0.0.0", 443)
+        Car("drivers.deepracer:open_rig", "/tmp/here"),
+        Drive(20.0, 0.75),
+        Inference("GPU"),
+        Console("0.0.0.0", 443, 80, 50),
     )
 
 
@@ -45,7 +50,7 @@ def test_this_test_knows_every_setting() -> None:
 def test_what_is_left_out_has_its_default(text: str) -> None:
     assert parse(text) == Settings()
     assert Settings().drive == Drive(rate_hz=10, max_speed=0.5)
-    assert Settings().console == Console("127.0.0.1", 8080)
+    assert Settings().console == Console("127.0.0.1", 8443, 0, 200)
 
 
 @pytest.mark.parametrize(
