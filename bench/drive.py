@@ -15,16 +15,15 @@ import json
 import multiprocessing
 import os
 import select
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
+
+from bench.car import children, running, state_of, visitor, watch_camera, watch_state
 
 PERIOD = 0.02
 
@@ -35,56 +34,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="of each watch; the daemon's own figures span 35")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
-        car = [sys.executable, "-m", "sim_stub", "--port", "0", "--state", state]
-        install = ["--model", options.model] if options.model else []
-        with _running([*car, *install]):  # installs the model, so that the start below is an ordinary one
+        install = ("--model", options.model) if options.model else ()
+        with running(Path(state), *install):  # installs the model, so that the start below is an ordinary one
             pass
-        with _running(car) as (process, address, start_up):
+        with running(Path(state)) as (process, address, start_up):
             figures: dict[str, Any] = {"start_to_first_frame_s": round(start_up, 2)}
             for name, hogs in (("idle", 0), ("load", os.cpu_count() or 1)):
                 with _busy(hogs):
                     figures[name] = asyncio.run(_watch(address, options.seconds))
-            figures["memory_mb"] = {
-                str(pid): round(_resident(pid), 1) for pid in (process.pid, *_children(process.pid))
-            }
+            figures["memory_mb"] = {str(pid): round(_resident(pid), 1) for pid in (process.pid, *children(process.pid))}
     print(json.dumps(figures))
-
-
-@contextlib.contextmanager
-def _running(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
-    """The car: its process, its console's address, and the seconds from its start to the first picture."""
-    began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            address = process.stdout.readline().split()[-1]
-            asyncio.run(_until(address, "frames"))
-            start_up = time.monotonic() - began
-            asyncio.run(_until(address, "engaged"))
-            yield process, address, start_up
-        finally:
-            process.terminate()
-
-
-async def _until(address: str, fact: str) -> None:
-    """Wait until the car's state has that fact."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
-        while not (await _state(session, address))[fact]:
-            await asyncio.sleep(0.01)
-
-
-async def _state(session: aiohttp.ClientSession, address: str) -> dict[str, Any]:
-    async with session.get(f"{address}api/state") as answer:
-        state: dict[str, Any] = await answer.json()
-        return state
 
 
 async def _watch(address: str, seconds: float) -> dict[str, Any]:
     """Be a browser for that long; then read the daemon's own figures and those of a bare loop."""
-    async with aiohttp.ClientSession(headers={"Origin": address.rstrip("/")}) as session:
-        viewers = [asyncio.create_task(_stream(session, address)), asyncio.create_task(_socket(session, address))]
+    async with visitor(address) as session:
+        viewers = [asyncio.create_task(watch_camera(session)), asyncio.create_task(watch_state(session))]
         late = await asyncio.to_thread(_bare_loop, seconds)
-        state = await _state(session, address)
+        state = await state_of(session)
         for viewer in viewers:
             viewer.cancel()
         await asyncio.gather(*viewers, return_exceptions=True)
@@ -99,18 +66,6 @@ async def _watch(address: str, seconds: float) -> dict[str, Any]:
         "bare_loop_late_ms": bare,
         "tick_late_p99_ratio": round(ours["tick_late_ms"]["p99"] / max(bare["p99"], 1e-9), 3),
     }
-
-
-async def _stream(session: aiohttp.ClientSession, address: str) -> None:
-    async with session.get(f"{address}camera.mjpeg") as answer:
-        async for _ in answer.content.iter_any():
-            pass
-
-
-async def _socket(session: aiohttp.ClientSession, address: str) -> None:
-    async with session.ws_connect(f"{address}ws") as socket:
-        async for _ in socket:
-            pass
 
 
 def _bare_loop(seconds: float) -> list[float]:
@@ -141,10 +96,6 @@ def _busy(count: int) -> Iterator[None]:
 def _spin() -> None:
     while True:
         sum(range(100_000))
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _resident(pid: int) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from calibration import store as calibration_store
+from calibration.calibration import DEFAULT, CalibrationError
 from drivers.disk import claim
 from inference.package import ModelPackage, PackageError
 from sim_stub import track
@@ -28,8 +29,9 @@ from vehicle import daemon
 from vehicle.car import Car, Refusal
 from vehicle.governor import GovernorLost, in_own_process, in_this_loop
 from vehicle.models import ModelMissing, ModelStore
-from vehicle.settings import Console, Drive, Settings, SettingsError, load
+from vehicle.settings import Drive, Settings, SettingsError, load
 from webui.app import console
+from webui.auth import Password, WeakPassword
 
 SAMPLE: Final = Path(daemon.__file__).parent / "sample.tar.gz"
 SLOWEST_LAP: Final = 60.0
@@ -38,10 +40,12 @@ START_UP: Final = 10.0
 TOLD: Final = (
     track.TrackError,
     RulesError,
+    CalibrationError,
     PackageError,
     ModelMissing,
     Refusal,
     SettingsError,
+    WeakPassword,
     GovernorLost,
     OSError,
 )
@@ -88,13 +92,14 @@ async def _drive(options: argparse.Namespace, settings: Settings, rules: Rules, 
     loop = asyncio.get_running_loop()
     store = ModelStore(options.state, settings.inference.device)
     remembered = calibration_store.load(options.state / "calibration.json")
+    truth = calibration_store.parse(options.truth.read_bytes()) if options.truth else DEFAULT
     package: ModelPackage = store.get(name)
     cameras, has_lidar = max(options.cameras, package.cameras), options.lidar or package.needs_lidar
-    car = Car(settings, store, remembered.calibration, cameras=cameras, has_lidar=has_lidar)
+    world = World(track.load(options.track), Tape(wires), loop.time(), start=options.start, truth=truth, rules=rules)
+    rig = SimRig(world, wires, STEREO if cameras == 2 else MONO, has_lidar)
+    car = Car(settings, store, remembered.calibration, rig.rig.fittings)
     if remembered.fault:
         car.fault("calibration", remembered.fault)
-    world = World(track.load(options.track), Tape(wires), loop.time(), start=options.start, rules=rules)
-    rig = SimRig(world, wires, STEREO if cameras == 2 else MONO, has_lidar)
     act = in_this_loop if options.speedup else in_own_process
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -107,7 +112,10 @@ async def _drive(options: argparse.Namespace, settings: Settings, rules: Rules, 
             others = [tasks.create_task(_gear(car, world))]
             others += [tasks.create_task(_break(rig, *fault)) for fault in options.fault]
             if not options.headless:
-                address = await stack.enter_async_context(console(car, settings.console, rig))
+                password, new = Password.first(options.state / "password.json", _known_password(options))
+                if new is not None:
+                    print(f"hotlap: the console's password is {new}; it asks you for one of your own", flush=True)
+                address = await stack.enter_async_context(console(car, settings.console, password, rig))
                 print(f"hotlap: the console is at {address}", flush=True)
             await car.load(name)
             await _awake(car)
@@ -131,12 +139,18 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.max_speed is not None:
         drive = dataclasses.replace(drive, max_speed=options.max_speed / 100)
     if options.port is not None:
-        desk = Console(desk.host, options.port)
+        desk = dataclasses.replace(desk, port=options.port, redirect=0)
     return dataclasses.replace(settings, drive=drive, console=desk)
 
 
 def _rules(options: argparse.Namespace) -> Rules:
     return read_rules({"race_type": options.race_type} | dict(read_setting(rule) for rule in options.rule))
+
+
+def _known_password(options: argparse.Namespace) -> str | None:
+    if options.password_file is None:
+        return None
+    return str(options.password_file.read_text("utf-8")).strip()
 
 
 async def _awake(car: Car) -> None:
@@ -204,7 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--laps", type=_count, default=3, help="laps of a headless drive")
     parser.add_argument("--json", action="store_true", help="print the figures of a headless drive as JSON")
     parser.add_argument("--speedup", action="store_true", help="headless, on a clock that jumps: faster than life")
-    parser.add_argument("--port", type=int, help="of the console (default 8080; 0 takes a free one)")
+    parser.add_argument("--port", type=int, help="of the console (default 8443; 0 takes a free one)")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="the console's password is the file's line")
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="how servo and motor really answer: a calibration.json"
+    )
     parser.add_argument("--state", type=Path, default=Path(".hotlap"), help="folder for models and calibration")
     parser.add_argument("--settings", type=Path, help="a settings file (TOML)")
     parser.add_argument("--wires", type=Path, help="file that carries the pulses (default: in the state folder)")

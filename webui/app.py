@@ -1,327 +1,452 @@
-"""The device console: one car's state and verbs, over HTTP and WebSocket, for a browser beside the track."""
+"""The device console: one car's state and verbs over HTTPS and WebSocket, for a browser beside the track."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
-import itertools
 import json
+import logging
+import re
+import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import cv2
-import numpy as np
+import ifaddr
+import msgspec
 from aiohttp import web
-from numpy.typing import NDArray
+from aiohttp.http_exceptions import HttpProcessingError
 
-from inference.package import PackageError
-from vehicle.car import Car, Event, Refusal
+from vehicle.car import Car
 from vehicle.gate import DriveMode
-from vehicle.models import ModelMissing
 from vehicle.settings import Console
-from webui.shared import Shared
-from webui.trackside import Outline, Standing, Trackside
+from webui import certificate, mdns, stock_api
+from webui.api import (
+    COOKIE,
+    ROUTES,
+    STATUS,
+    STOCK_COOKIE,
+    Address,
+    Desk,
+    Locked,
+    Malformed,
+    Route,
+    Visit,
+    enter,
+    leave,
+    sentence,
+)
+from webui.auth import Attempts, Password, Session, Sessions, TooManyAttempts
+from webui.link import Link
+from webui.logs import DaemonLog
+from webui.openapi import described
+from webui.stock_api import StockApi, Tokens
+from webui.trackside import Trackside
+from webui.wheel import Wheel
 
-FRONTEND: Final = Path(__file__).parent / "frontend"
-BEAT: Final = 0.05
-"""Seconds between two glances: the standing is in each, the state in every second one."""
-BEATS_A_LOOK: Final = 20
-"""Glances between two looks at which models are installed."""
-PICTURE_REST: Final = 0.05
-"""Seconds after a picture in which no other is taken: 15 a second of a camera's 30."""
-JPEG_QUALITY: Final = 80
+log = logging.getLogger(__name__)
+
+FRONTEND: Final = Path(__file__).parent / "frontend" / "dist"
 LARGEST_BODY: Final = 64 << 10
-LATEST_EVENTS: Final = 100
-PATIENCE: Final = 10.0
-"""Seconds without a sign of life after which a browser is given up."""
-SEND_BUFFER: Final = 32 << 10
-"""Bytes that the system may hold back for a slow viewer, who would otherwise watch the past."""
+ANYWHERE: Final = ("0.0.0.0", "::", "")
+LOOK_ROUND: Final = 10.0
+"""Seconds between two looks at the addresses of this machine."""
+SWEEP: Final = 1.0
+"""Seconds between two looks at sessions that have come to their end."""
 HEADERS: Final = {
+    "Server": "hotlap",
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
         "form-action 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+STILL_CLOSED: Final = frozenset(
+    {"/api/v1/session", "/api/v1/password", "/api/password", "/api/v1/logout", "/api/v1/stop"}
+)
+"""What there is while the password must be changed first."""
 
-Wish: TypeAlias = Mapping[str, object]
-Order: TypeAlias = Callable[[Car, Wish], Awaitable[None] | None]
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class MustChange(Locked):
+    """The password is one that its owner has not chosen."""
 
 
 @asynccontextmanager
-async def console(car: Car, settings: Console, trackside: Trackside | None = None) -> AsyncIterator[str]:
+async def console(
+    car: Car,
+    settings: Console,
+    password: Password,
+    trackside: Trackside | None = None,
+    room: Callable[[], int] | None = None,
+) -> AsyncIterator[str]:
     """Serve the console of a running car until the context ends; the value is its address.
 
-    Raises OSError, in one sentence, when there is no listening on the address of the settings.
+    `room` says how many bytes are free for models, and asks the disk unless told otherwise.
+
+    Raises OSError, in one sentence, when there is no listening on an address of the settings.
     """
-    desk = _Desk(car, trackside)
-    runner = web.AppRunner(desk.app(), access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
-        except OSError as error:
-            raise OSError(_obstacle(settings, error)) from error
+    root = car.store.root
+    names = mdns.names(root, socket.gethostname())
+    addresses = addresses_of(settings.host)
+    papers = await asyncio.to_thread(certificate.ensure, root, names, addresses, datetime.now(UTC))
+    said = DaemonLog()
+    logging.getLogger().addHandler(said)
+    room = room or (lambda: shutil.disk_usage(root).free)
+    desk = _desk(car, trackside, password, said, settings, room, Address(names, addresses, papers.fingerprint))
+    office = Office(desk)
+    heard = _Heard(log)
+    runner = web.AppRunner(office.app(), access_log=None, logger=heard, shutdown_timeout=1.0, handler_cancellation=True)
+    porter = web.AppRunner(_porter(office), access_log=None, logger=heard)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(logging.getLogger().removeHandler, said)
+        stack.push_async_callback(porter.cleanup)
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(office.close)
+        await runner.setup()
+        await porter.setup()
+        context = certificate.context(papers)
+        await _listen(runner, settings.host, settings.port, context)
         port = int(runner.addresses[0][1])
-        desk.admit(settings.host, port)
-        yield f"http://{_bracketed(settings.host)}:{port}/"
-    finally:
-        await desk.close()
-        await runner.cleanup()
+        office.admit(settings.host, port)
+        if settings.redirect:
+            await _listen(porter, settings.host, settings.redirect)
+        for chore in (office.sweep(), _stay_found(desk, settings.host, port, context)):
+            stack.push_async_callback(_end, asyncio.create_task(chore))
+        name = names[0] if settings.host in ANYWHERE else _bracketed(settings.host)
+        yield f"https://{name}:{port}/"
 
 
-def _obstacle(settings: Console, error: OSError) -> str:
+def _desk(
+    car: Car,
+    trackside: Trackside | None,
+    password: Password,
+    said: DaemonLog,
+    settings: Console,
+    room: Callable[[], int],
+    address: Address,
+) -> Desk:
+    clock = asyncio.get_running_loop().time
+
+    def let_go(reason: str) -> None:
+        if car.engaged and car.mode is not DriveMode.AUTONOMOUS:
+            car.stop(reason)
+
+    return Desk(
+        car=car,
+        trackside=trackside,
+        password=password,
+        sessions=Sessions(clock),
+        attempts=Attempts(car.store.root / "attempts.json", clock),
+        wheel=Wheel(clock, let_go),
+        log=said,
+        largest_upload=settings.upload_mb << 20,
+        room=room,
+        address=address,
+        uploading=set(),
+    )
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+    except OSError as error:
+        raise OSError(_obstacle(host, port, error)) from error
+
+
+def _obstacle(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {settings.port} is already in use: end the program that has it, or choose another port."
+        return f"Port {port} is already in use: end the program that has it, or choose another port."
     if error.errno == errno.EACCES:
-        return f"Port {settings.port} is not permitted to this user: choose one above 1023."
-    return f"The console cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}."
+        return f"Port {port} is not permitted to this user: choose one above 1023."
+    return f"The console cannot listen on {host}, port {port}: {error.strerror or error}."
+
+
+async def _stay_found(desk: Desk, host: str, port: int, context: ssl.SSLContext) -> None:
+    """Announce the console's names; after a move to another network anew, with a certificate for it."""
+    while True:
+        address = desk.address
+        async with contextlib.AsyncExitStack() as stack:
+            if _is_open(host):
+                where = (address.names, address.addresses, port, address.fingerprint)
+                await stack.enter_async_context(mdns.announced(*where))
+            while (found := addresses_of(host)) == address.addresses:
+                await asyncio.sleep(LOOK_ROUND)
+        fingerprint = address.fingerprint
+        try:
+            root, now = desk.car.store.root, datetime.now(UTC)
+            papers = await asyncio.to_thread(certificate.ensure, root, address.names, found, now)
+            context.load_cert_chain(papers.path)
+            fingerprint = papers.fingerprint
+        except OSError as error:
+            log.warning("The console's certificate does not know the car's new address: %s", error)
+        desk.address = Address(address.names, found, fingerprint)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-class _Desk:
-    """The routes, and what all the pages that are open share."""
+def _is_open(host: str) -> bool:
+    """Whether others than this machine can come."""
+    return host not in ("localhost", "::1") and not host.startswith("127.")
 
-    def __init__(self, car: Car, trackside: Trackside | None) -> None:
-        self._car, self._trackside = car, trackside
+
+def addresses_of(host: str) -> tuple[str, ...]:
+    """The addresses under which a console that listens on `host` can be found."""
+    if host not in ANYWHERE:
+        return (host,)
+    found = (str(ip.ip if ip.is_IPv4 else ip.ip[0]) for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+    return tuple(sorted(address for address in found if not address.startswith(("127.", "::1", "fe80"))))
+
+
+class _Heard(logging.LoggerAdapter[logging.Logger]):
+    """Leaves out what was no HTTP: anybody could fill the log with it, and it may hold a cookie."""
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        if not isinstance(options.get("exc_info"), HttpProcessingError):
+            super().log(level, msg, *args, **options)
+
+
+class Office:
+    """Who comes in, and where they are led."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._link = Link(desk)
+        self._stock = StockApi(desk, self._link)
+        self._tokens = Tokens()
+        self._host, self.port = "", 0
         self._hosts: frozenset[str] = frozenset()
-        self._models: list[dict[str, str]] = []
-        self._beat = self._ticks = 0
-        self._beat_due = self._picture_due = 0.0
-        self._glances = Shared(self._glance)
-        self._pictures = Shared(self._picture)
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=LARGEST_BODY)
         app.on_response_prepare.append(_dress)
-        app.router.add_get("/", _page)
+        for path in ("/", "/home", "/login", "/redirect_login"):
+            app.router.add_get(path, self._page)
         app.router.add_static("/static/", FRONTEND)
-        app.router.add_get("/camera.mjpeg", self._camera, allow_head=False)
+        app.router.add_post("/login", self._stock_login)
+        app.router.add_get("/logout", self._stock_logout, allow_head=False)
+        app.router.add_get("/auth", self._stock_auth)
         app.router.add_get("/ws", self._socket, allow_head=False)
-        app.router.add_get("/api/track", self._track)
-        app.router.add_get("/api/state", self._state)
-        app.router.add_get("/api/models", self._installed)
-        for verb, order in ORDERS.items():
-            app.router.add_post(f"/api/{verb}", self._obeying(order))
+        app.router.add_get("/camera.mjpeg", self._camera, allow_head=False)
+        app.router.add_get("/api/v1/openapi.json", self._openapi)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, self._own(route))
+        for method, path, handler in self._stock.routes():
+            for each in ("PUT", "POST") if method == "*" else ("GET",):
+                app.router.add_route(each, path, self._old(handler, changes=method == "GET!"))
         return app
 
     def admit(self, host: str, port: int) -> None:
         """Answer to these names from now on, and to none before."""
-        names = {"localhost", "127.0.0.1", "[::1]", _bracketed(host.lower())}
-        self._hosts = frozenset({f"{name}:{port}" for name in names} | (names if port == 80 else set()))
+        self._host, self.port = host, port
+        self._know_addresses()
+
+    def _know_addresses(self) -> None:
+        address = self._desk.address
+        names = {"localhost", "127.0.0.1", "::1", *address.names, *addresses_of(self._host)}
+        names = {_bracketed(name.lower()) for name in names}
+        bare = names if self.port == 443 else set()
+        self._hosts = frozenset({f"{name}:{self.port}" for name in names} | bare)
+
+    def knows(self, host: str) -> bool:
+        """Whether this is a name of ours; an address that came lately is."""
+        if host.lower() in self._hosts:
+            return True
+        self._know_addresses()
+        return host.lower() in self._hosts
+
+    async def sweep(self) -> None:
+        """End what has come to its end."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._desk.sessions.sweep()
 
     async def close(self) -> None:
-        """Let every open page go."""
-        await self._glances.close()
-        await self._pictures.close()
+        await self._stock.close()
+        await self._link.close()
+
+    # At the door ------------------------------------------------------------------------------------------------
 
     @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Against pages of other sites: those that had our name resolve to this car, and those that send orders."""
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Against pages of other sites, those that had our name resolve to this car included."""
         host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
-        if host.lower() not in self._hosts:
+        if not self.knows(host):
             return _told(421, "This address is not the car's: open the one that it printed when it started.")
-        changes = request.method not in ("GET", "HEAD") or "Upgrade" in request.headers
-        if changes and origin is not None and origin.lower() != f"http://{host.lower()}":
+        if _changes(request) and not _from_here(request, host, origin):
             return _told(403, "Orders are taken from the car's own page only.")
         try:
             return await handler(request)
         except web.HTTPError as error:
             error.text, error.content_type = json.dumps({"error": f"{error.reason}."}), "application/json"
             raise
+        except TooManyAttempts as error:
+            response = _told(429, str(error))
+            response.headers["Retry-After"] = str(error.wait)
+            return response
+        except MustChange as error:
+            return web.json_response({"error": str(error), "must_change": True}, status=403)
+        except Locked as error:
+            return _told(error.status, str(error))
+        except tuple(STATUS) as error:
+            return _told(_status(error), sentence(error))
 
-    # What is asked ----------------------------------------------------------------------------------------------
+    def _session(self, request: web.Request) -> Session | None:
+        cookies = (request.cookies.get(name) for name in (COOKIE, STOCK_COOKIE))
+        found = (self._desk.sessions.find(cookie) for cookie in cookies if cookie)
+        return next((session for session in found if session is not None), None)
 
-    async def _track(self, request: web.Request) -> web.Response:
-        return web.json_response(_drawn(self._trackside.outline()) if self._trackside else None)
+    def _let_in(self, request: web.Request, token: bool) -> Session:
+        """The session of a request that needs one, and a token against forgery if it changes things. Raises Locked."""
+        session = self._session(request)
+        if session is None:
+            raise Locked("Unlock the car first: its password is needed.")
+        if token:
+            own, old = request.headers.get("X-CSRF-Token", ""), request.headers.get("X-CSRFToken", "")
+            if not session.vouches_for(own) and not self._tokens.valid(old):
+                raise Locked("The request lacks its token; reload the page.", 403)
+        if self._desk.password.must_change and request.path not in STILL_CLOSED:
+            raise MustChange("Choose a password of your own first.", 403)
+        return session
 
-    async def _state(self, request: web.Request) -> web.Response:
-        return web.Response(text=self._car.snapshot().to_json(), content_type="application/json")
+    # Our own routes ---------------------------------------------------------------------------------------------
 
-    async def _installed(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._list_models())
+    def _own(self, route: Route) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            session = self._session(request) if route.open else self._let_in(request, request.method != "GET")
+            query = _checked(route.query, dict(request.query)) if route.query else None
+            body = _read(await request.read(), route.body) if route.body else None
+            told = await route.handler(self._desk, Visit(request, session, body, query))
+            if isinstance(told, web.StreamResponse):
+                return told
+            return web.Response(body=msgspec.json.encode(told), status=route.status, content_type="application/json")
 
-    def _obeying(self, order: Order) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def obey(request: web.Request) -> web.Response:
-            try:
-                doing = order(self._car, _wish(await request.read()))
-                if doing is not None:
-                    # Who closes the page while a model is loading has chosen it all the same.
-                    await asyncio.shield(doing)
-            except Malformed as error:
-                return _told(400, str(error))
-            except (Refusal, ModelMissing, PackageError) as error:
-                return _told(409, str(error))
-            return web.json_response({})
+        return answer
 
-        return obey
-
-    # What is pushed ---------------------------------------------------------------------------------------------
+    async def _openapi(self, request: web.Request) -> web.Response:
+        self._let_in(request, False)
+        return web.json_response(described(ROUTES))
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse(timeout=1.0, heartbeat=PATIENCE, max_msg_size=1024, compress=False)
-        await ws.prepare(request)
-        pushing = asyncio.create_task(self._push(ws, _Line(request)))
-        try:
-            async for _ in ws:
-                pass  # Nothing is asked here, but who does not listen does not hear the farewell.
-        finally:
-            pushing.cancel()
-            await asyncio.wait([pushing])
-        return ws
-
-    async def _push(self, ws: web.WebSocketResponse, line: _Line) -> None:
-        told: Event | None = None
-        models: list[dict[str, str]] | None = None
-        try:
-            async for glance in self._glances:
-                if not line.free():
-                    continue
-                message = dict(glance)
-                if events := self._events_since(told):
-                    told, message["events"] = events[-1], [asdict(event) for event in events]
-                if models is not self._models:
-                    models = message["models"] = self._models
-                await ws.send_str(json.dumps(message))
-        except ConnectionResetError:
-            pass
-        finally:
-            await ws.close(code=1001)
-
-    async def _glance(self) -> dict[str, object]:
-        """What every page is told at one beat."""
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._beat_due - loop.time())
-        self._beat_due = max(self._beat_due + BEAT, loop.time() + BEAT / 2)
-        if self._beat % BEATS_A_LOOK == 0:
-            models = await self._list_models()
-            self._models = self._models if models == self._models else models
-        glance: dict[str, object] = {"t": loop.time()}
-        if self._trackside is not None:
-            glance["standing"] = _figures(self._trackside.standing())
-        if self._beat % 2 == 0:
-            glance |= {"state": json.loads(self._car.snapshot().to_json()), "latencies": self._latencies()}
-        self._beat += 1
-        return glance
-
-    def _latencies(self) -> list[float]:
-        """Milliseconds from picture to pulse, of each wish acted on since the last time this was asked."""
-        mailbox = self._car.mailbox
-        report = mailbox.report()
-        if report is None:
-            return []
-        a_second_ago = report.ticks - 50
-        _, latencies = mailbox.samples(report.ticks, max(self._ticks, a_second_ago))
-        self._ticks = report.ticks
-        return [round(1000 * latency, 2) for latency in latencies]
-
-    def _events_since(self, last: Event | None) -> list[Event]:
-        news = itertools.takewhile(lambda event: event is not last, reversed(self._car.events))
-        return list(itertools.islice(news, LATEST_EVENTS))[::-1]
-
-    async def _list_models(self) -> list[dict[str, str]]:
-        return [{"name": name} for name in await asyncio.to_thread(self._car.store.names)]
+        return await self._link.socket(request, self._let_in(request, False))
 
     async def _camera(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "multipart/x-mixed-replace; boundary=frame"})
-        await response.prepare(request)
-        line = _Line(request)
-        with contextlib.suppress(ConnectionResetError):
-            await response.write(b"--frame\r\n")
-            async for jpeg in self._pictures:
-                if line.free():
-                    # A browser shows a picture when it has seen the boundary after it.
-                    head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
-                    await response.write(head + jpeg + b"\r\n--frame\r\n")
-        return response
+        self._let_in(request, False)
+        place = request.query.get("camera", "0")
+        if place not in map(str, range(len(self._desk.car.frames))):
+            raise Malformed("This car has no such camera.")
+        return await self._link.camera(request, int(place))
 
-    async def _picture(self) -> bytes:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._picture_due - loop.time())
-        frame = await self._car.frames[0].next()
-        self._picture_due = loop.time() + PICTURE_REST
-        return await asyncio.to_thread(_jpeg, frame.image)
+    async def _page(self, request: web.Request) -> web.Response:
+        page = await asyncio.to_thread((FRONTEND / "index.html").read_text, "utf-8")
+        # Where old clients look for it; the page itself asks for its session's.
+        page = page.replace('name="csrf-token" content=""', f'name="csrf-token" content="{self._tokens.new()}"')
+        return web.Response(text=page, content_type="text/html")
+
+    # The stock car's routes -------------------------------------------------------------------------------------
+
+    def _old(self, handler: Callable[[Visit], Awaitable[object]], changes: bool) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if changes and not _from_here(request, request.headers.get("Host", ""), request.headers.get("Origin")):
+                raise Locked("Orders are taken from the car's own page only.", 403)
+            session = self._let_in(request, request.method != "GET")
+            try:
+                told = await handler(Visit(request, session, None, None))
+            except stock_api.REFUSALS as error:
+                told = stock_api.failed(error)
+            return told if isinstance(told, web.StreamResponse) else web.json_response(told)
+
+        return answer
+
+    async def _stock_login(self, request: web.Request) -> web.Response:
+        if not self._tokens.valid(request.headers.get("X-CSRFToken", "")):
+            raise Locked("The request lacks the token of the login page; read that page first.", 403)
+        try:
+            form = await request.post()
+        except (ValueError, LookupError, AssertionError, RuntimeError, HttpProcessingError) as error:
+            raise Malformed("This is no form that can be read.") from error
+        try:
+            cookie, _ = await enter(self._desk, request.remote or "", str(form.get("password", "")), "An old client")
+        except Locked:
+            return web.Response(text="failure", status=401)
+        leave(self._desk, request)
+        return stock_api.signed_in({"redirect": "/home"}, cookie)
+
+    async def _stock_logout(self, request: web.Request) -> web.Response:
+        if _from_here(request, request.headers.get("Host", ""), request.headers.get("Origin")):
+            leave(self._desk, request)
+        raise web.HTTPFound("/login")
+
+    async def _stock_auth(self, request: web.Request) -> web.Response:
+        return web.Response(status=200 if self._session(request) else 401)
 
 
-class _Line:
-    """The connection to one browser, kept from holding back what would be old when it arrives."""
+def _porter(office: Office) -> web.Application:
+    """Whoever comes without encryption is led to the door; orders are not."""
 
-    def __init__(self, request: web.Request) -> None:
-        if request.transport is None:
-            raise ConnectionResetError("The browser has gone.")
-        self._transport = request.transport
-        self._loop = asyncio.get_running_loop()
-        self._moved = self._loop.time()
-        plug = self._transport.get_extra_info("socket")
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    async def lead(request: web.Request) -> web.Response:
+        if request.method not in ("GET", "HEAD") or request.path.startswith(("/api/", "/ws", "/camera", "/route")):
+            return _told(403, "This is only served over HTTPS.")
+        host = re.sub(r":\d*$", "", request.headers.get("Host", ""))
+        if not office.knows(f"{host}:{office.port}"):
+            return _told(421, "This address is not the car's: open the one that it printed when it started.")
+        raise web.HTTPPermanentRedirect(f"https://{host}:{office.port}{request.rel_url.raw_path_qs}")
 
-    def free(self) -> bool:
-        """Whether all that was sent is on its way. Raises ConnectionResetError when patience is over."""
-        if not self._transport.get_write_buffer_size():
-            self._moved = self._loop.time()
-            return True
-        if self._loop.time() - self._moved > PATIENCE:
-            raise ConnectionResetError("The browser does not take what it is sent.")
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", lead)
+    app.on_response_prepare.append(_dress)
+    return app
+
+
+def _changes(request: web.Request) -> bool:
+    return request.method not in ("GET", "HEAD") or "Upgrade" in request.headers
+
+
+def _from_here(request: web.Request, host: str, origin: str | None) -> bool:
+    """Not sent by the page of another site, as far as the browser says; programs that are no browsers say nothing."""
+    if origin is not None and origin.lower() != f"https://{host.lower()}":
         return False
+    return request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
 
 
-class Malformed(ValueError):
-    """The body of a request is not what its route takes; the message says what is."""
-
-
-def _wish(body: bytes) -> Wish:
+def _read(body: bytes, kind: type[msgspec.Struct]) -> object:
     try:
-        wish = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise Malformed("The body is no valid JSON.") from error
-    if not isinstance(wish, dict):
-        raise Malformed("The body must be a JSON object.")
-    return wish
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Malformed(_sentence("The body", error, kind)) from error
 
 
-def _part(wish: Wish) -> float:
-    percent = wish.get("percent")
-    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
-        raise Malformed('The body must be {"percent": a number from 0 to 100}.')
-    return percent / 100
+def _checked(kind: type[msgspec.Struct], values: dict[str, str]) -> object:
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.MsgspecError as error:
+        raise Malformed(_sentence("The query", error, kind)) from error
 
 
-def _name(wish: Wish) -> str:
-    name = wish.get("name")
-    if not isinstance(name, str):
-        raise Malformed('The body must be {"name": the name of an installed model}.')
-    return name
+def _sentence(what: str, error: Exception, kind: type[msgspec.Struct]) -> str:
+    keys = ", ".join(field.name for field in msgspec.structs.fields(kind)) or "nothing"
+    return f"{what} is not what is taken here ({keys}): {str(error).rstrip('.')}."
 
 
-def _mode(wish: Wish) -> DriveMode:
-    modes = {mode.value: mode for mode in DriveMode}
-    mode = wish.get("mode")
-    if not isinstance(mode, str) or mode not in modes:
-        raise Malformed(f'The body must be {{"mode": one of {", ".join(modes)}}}.')
-    return modes[mode]
-
-
-ORDERS: Final[Mapping[str, Order]] = {
-    "start": lambda car, wish: car.start(),
-    "stop": lambda car, wish: car.stop(),
-    "max_speed": lambda car, wish: car.limit_speed(_part(wish)),
-    "mode": lambda car, wish: car.select(_mode(wish)),
-    "model": lambda car, wish: car.load(_name(wish)),
-}
+def _status(error: Exception) -> int:
+    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
 
 
 def _told(status: int, sentence: str) -> web.Response:
@@ -330,31 +455,3 @@ def _told(status: int, sentence: str) -> web.Response:
 
 async def _dress(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
-
-
-async def _page(request: web.Request) -> web.FileResponse:
-    return web.FileResponse(FRONTEND / "index.html")
-
-
-def _drawn(outline: Outline) -> dict[str, object]:
-    lines = {"centre": outline.centre, "inner": outline.inner, "outer": outline.outer}
-    rounded = {name: [(round(x, 3), round(y, 3)) for x, y in line] for name, line in lines.items()}
-    return {"name": outline.name, "title": outline.title, **rounded}
-
-
-def _figures(standing: Standing) -> dict[str, object]:
-    return {
-        "position": [round(metres, 4) for metres in standing.position],
-        "heading": round(standing.heading, 4),
-        "speed": round(standing.speed, 3),
-        "progress": round(standing.progress, 2),
-        "lap_time": round(standing.lap_time, 3),
-        "lap_count": standing.lap_count,
-        "laps": [round(lap, 3) for lap in standing.laps],
-        "off_track": standing.off_track,
-    }
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return jpeg.tobytes()

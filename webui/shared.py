@@ -1,12 +1,21 @@
-"""Shared: one value in the making, for everybody who waits for it."""
+"""What goes out to many: one value in the making for everybody who waits, and a line that holds nothing back."""
 
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+from aiohttp import web
 
 T = TypeVar("T")
+
+PATIENCE: Final = 10.0
+"""Seconds without a sign of life after which a browser is given up."""
+SEND_BUFFER: Final = 32 << 10
+"""Bytes that the system may hold back for a slow viewer, who would otherwise watch the past."""
 
 
 class Shared(Generic[T]):
@@ -50,3 +59,28 @@ class Shared(Generic[T]):
         if self._coming is not None:
             self._coming.cancel()
             await asyncio.wait([self._coming])
+
+
+class Line:
+    """The connection to one browser, kept from holding back what would be old when it arrives."""
+
+    def __init__(self, request: web.Request) -> None:
+        if request.transport is None:
+            raise ConnectionResetError("The browser has gone.")
+        self._transport = request.transport
+        self._loop = asyncio.get_running_loop()
+        self._moved = self._loop.time()
+        plug = self._transport.get_extra_info("socket")
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._plug = select.poll()
+        self._plug.register(plug, select.POLLOUT)
+
+    def free(self) -> bool:
+        """Whether all that was sent is on its way. Raises ConnectionResetError when patience is over."""
+        # Below an encrypted transport lies another, of which nobody tells: while it holds anything, the socket is full.
+        if not self._transport.get_write_buffer_size() and self._plug.poll(0):
+            self._moved = self._loop.time()
+            return True
+        if self._loop.time() - self._moved > PATIENCE:
+            raise ConnectionResetError("The browser does not take what it is sent.")
+        return False

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import pytest_asyncio
-from aiohttp import ClientResponse, ClientSession, WSCloseCode, WSServerHandshakeError
+from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse, WSCloseCode, WSServerHandshakeError
 from numpy.typing import NDArray
 from yarl import URL
 
@@ -27,6 +28,7 @@ from sim_stub import track
 from sim_stub.rig import SimRig
 from sim_stub.wires import Tape
 from sim_stub.world import World
+from tests.webui.conftest import Enter, stranger, unlock
 from vehicle import daemon
 from vehicle.car import Car
 from vehicle.governor import in_this_loop
@@ -34,6 +36,7 @@ from vehicle.models import ModelStore
 from vehicle.settings import Console, Drive, Settings
 from vehicle.state import VehicleState
 from webui.app import console
+from webui.auth import Password
 
 HERE = Console(port=0)
 
@@ -57,15 +60,14 @@ async def car(state: Path) -> AsyncIterator[Car]:
 
 
 @pytest_asyncio.fixture
-async def address(car: Car) -> AsyncIterator[str]:
-    async with console(car, HERE) as address:
+async def address(car: Car, password: Password) -> AsyncIterator[str]:
+    async with console(car, HERE, password) as address:
         yield address
 
 
 @pytest_asyncio.fixture
-async def browser(address: str) -> AsyncIterator[ClientSession]:
-    async with ClientSession(address) as session:
-        yield session
+async def browser(address: str, enter: Enter) -> ClientSession:
+    return await enter(address)
 
 
 @asynccontextmanager
@@ -103,10 +105,10 @@ async def test_the_page_and_its_parts_are_served(browser: ClientSession) -> None
         ("/", "text/html"),
         ("/static/style.css", "text/css"),
         ("/static/app.js", "javascript"),
-        ("/static/drawing.js", "javascript"),
     ):
         answer = await browser.get(path)
         assert answer.status == 200
+        assert await answer.read()
         assert kind in answer.headers["Content-Type"]
 
 
@@ -115,52 +117,56 @@ async def test_the_page_holds_no_script_no_style_and_no_foreign_address(browser:
     assert "<style" not in page
     assert " style=" not in page
     assert page.count("<script") == page.count('<script type="module" src="/static/app.js"></script>') == 1
-    for path in ("/", "/static/style.css", "/static/app.js", "/static/drawing.js"):
+    for path in ("/", "/static/style.css", "/static/app.js"):
         text = await (await browser.get(path)).text()
         assert set(re.findall(r"https?://[^\"'/]*", text)) <= {"http://www.w3.org"}, "the name of SVG, no address"
 
 
 async def test_the_state_is_the_cars_snapshot(browser: ClientSession, car: Car) -> None:
     car.fault("camera", "The camera sends no picture; check its plug.")
-    state = VehicleState.from_json(await (await browser.get("/api/state")).text())
+    state = VehicleState.from_json(await (await browser.get("/api/v1/state")).text())
     assert state.faults == ("The camera sends no picture; check its plug.",)
     assert not state.engaged
 
 
 async def test_models_are_listed(browser: ClientSession) -> None:
-    assert await (await browser.get("/api/models")).json() == [{"name": "sample"}]
+    (model,) = await (await browser.get("/api/v1/models")).json()
+    assert (model["name"], model["status"], model["reason"], model["active"]) == ("sample", "ready", None, False)
+    assert (model["sensors"], model["actions"]["type"]) == (["FRONT_FACING_CAMERA"], "continuous")
+    assert 100_000 < model["size"] < 10_000_000
+    assert 0 < time.time() - model["installed"] < 3600
 
 
 async def test_without_anybody_beside_the_track_there_is_none(browser: ClientSession) -> None:
-    answer = await browser.get("/api/track")
+    answer = await browser.get("/api/v1/track")
     assert answer.status == 200
     assert await answer.json() is None
 
 
 async def test_the_maximum_speed_follows_the_slider(browser: ClientSession, car: Car) -> None:
-    answer = await browser.post("/api/max_speed", json={"percent": 37.5})
+    answer = await browser.post("/api/v1/max_speed", json={"percent": 37.5})
     assert (answer.status, await answer.json()) == (200, {})
     assert car.max_speed == 0.375
 
 
 async def test_manual_mode_starts_and_stops(browser: ClientSession, car: Car) -> None:
-    assert (await browser.post("/api/mode", json={"mode": "manual"})).status == 200
-    assert (await browser.post("/api/start")).status == 200
+    assert (await browser.post("/api/v1/mode", json={"mode": "manual"})).status == 200
+    assert (await browser.post("/api/v1/start")).status == 200
     assert car.engaged
-    assert (await browser.post("/api/stop", json={})).status == 200
+    assert (await browser.post("/api/v1/stop", json={})).status == 200
     assert not car.engaged
 
 
 async def test_what_the_car_refuses_is_told_in_its_words(browser: ClientSession, state: Path) -> None:
-    answer = await browser.post("/api/start")
+    answer = await browser.post("/api/v1/start")
     assert answer.status == 409
     assert await error_of(answer) == "No model is loaded: choose one first."
-    answer = await browser.post("/api/model", json={"name": "swift"})
-    assert answer.status == 409
+    answer = await browser.post("/api/v1/model", json={"name": "swift"})
+    assert answer.status == 404
     assert await error_of(answer) == "There is no model 'swift' on this car."
     for graph in (state / "models" / "sample").resolve().glob("model_metadata.json"):
         graph.write_text("{}")
-    answer = await browser.post("/api/model", json={"name": "sample"})
+    answer = await browser.post("/api/v1/model", json={"name": "sample"})
     assert answer.status == 409
     assert "action_space" in await error_of(answer)
 
@@ -185,19 +191,19 @@ async def test_what_the_car_refuses_is_told_in_its_words(browser: ClientSession,
 )
 async def test_a_malformed_order_changes_nothing(browser: ClientSession, car: Car, verb: str, body: bytes) -> None:
     before = (car.max_speed, car.mode, car.driver)
-    answer = await browser.post(f"/api/{verb}", data=body)
+    answer = await browser.post(f"/api/v1/{verb}", data=body)
     assert answer.status == 400
     assert (await error_of(answer)).endswith(".")
     assert (car.max_speed, car.mode, car.driver) == before
 
 
 async def test_a_body_has_its_limit(browser: ClientSession) -> None:
-    answer = await browser.post("/api/stop", data=b" " * (64 << 10) + b"{}")
+    answer = await browser.post("/api/v1/stop", data=b" " * (64 << 10) + b"{}")
     assert answer.status == 413
     assert await error_of(answer)
 
 
-async def test_a_model_goes_on_loading_when_the_page_is_closed(state: Path) -> None:
+async def test_a_model_goes_on_loading_when_the_page_is_closed(state: Path, password: Password) -> None:
     begun, ready = threading.Event(), threading.Event()
 
     class Still:
@@ -210,11 +216,12 @@ async def test_a_model_goes_on_loading_when_the_page_is_closed(state: Path) -> N
         return Still()
 
     car = new_car(state, open_policy)
-    async with console(car, HERE) as address:
-        async with ClientSession(address) as session:
-            choosing = asyncio.create_task(session.post("/api/model", json={"name": "sample"}))
+    async with console(car, HERE, password) as address:
+        async with stranger(address) as session:
+            await unlock(session)
+            choosing = asyncio.create_task(session.post("/api/v1/model", json={"name": "sample"}))
             await until(begun.is_set)
-            assert json.loads(await (await session.get("/api/state")).text())["loading"] == "sample"
+            assert json.loads(await (await session.get("/api/v1/state")).text())["loading"] == "sample"
             choosing.cancel()
         ready.set()
         await until(lambda: car.driver)
@@ -224,20 +231,23 @@ async def test_a_model_goes_on_loading_when_the_page_is_closed(state: Path) -> N
 # Who may ask --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/state", "/nowhere", "/static/../app.py", "/api/start"])
+@pytest.mark.parametrize(
+    "path", ["/", "/static/app.js", "/api/v1/state", "/nowhere", "/static/../app.py", "/api/v1/start"]
+)
 async def test_every_answer_wears_the_headers(browser: ClientSession, path: str) -> None:
     answer = await browser.get(path)
+    await answer.read()
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == "'self'"
     assert policy["frame-ancestors"] == policy["object-src"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
 
 
 async def test_no_get_changes_the_car(browser: ClientSession, car: Car) -> None:
     for verb in ("start", "stop", "max_speed", "model", "mode"):
-        answer = await browser.get(f"/api/{verb}")
+        answer = await browser.get(f"/api/v1/{verb}")
         assert answer.status == 405
         assert answer.headers["Allow"] == "POST"
         assert await error_of(answer)
@@ -245,7 +255,7 @@ async def test_no_get_changes_the_car(browser: ClientSession, car: Car) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost:1", ""])
 async def test_a_host_that_is_not_ours_is_misdirected(browser: ClientSession, address: str, host: str) -> None:
-    answer = await browser.get("/api/state", headers={"Host": host.format(port=URL(address).port)})
+    answer = await browser.get("/api/v1/state", headers={"Host": host.format(port=URL(address).port)})
     assert answer.status == 421
     assert "Content-Security-Policy" in answer.headers
 
@@ -253,13 +263,13 @@ async def test_a_host_that_is_not_ours_is_misdirected(browser: ClientSession, ad
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "LOCALHOST"])
 async def test_the_names_of_this_machine_are_ours(browser: ClientSession, address: str, host: str) -> None:
     name = f"{host}:{URL(address).port}"
-    answer = await browser.post("/api/stop", headers={"Host": name, "Origin": f"http://{name}"})
+    answer = await browser.post("/api/v1/stop", headers={"Host": name, "Origin": f"https://{name}"})
     assert answer.status == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://127.0.0.1", "https://127.0.0.1:1"])
 async def test_a_page_of_another_site_gives_no_orders(browser: ClientSession, car: Car, origin: str) -> None:
-    answer = await browser.post("/api/max_speed", json={"percent": 5}, headers={"Origin": origin})
+    answer = await browser.post("/api/v1/max_speed", json={"percent": 5}, headers={"Origin": origin})
     assert answer.status == 403
     assert car.max_speed == 1.0
     with pytest.raises(WSServerHandshakeError) as refused:
@@ -267,11 +277,11 @@ async def test_a_page_of_another_site_gives_no_orders(browser: ClientSession, ca
     assert refused.value.status == 403
 
 
-async def test_a_port_in_use_is_told_in_one_sentence(car: Car) -> None:
+async def test_a_port_in_use_is_told_in_one_sentence(car: Car, password: Password) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"^Port {port} is already in use: .*another port.$"):
-            async with console(car, Console(port=port)):
+            async with console(car, Console(port=port), password):
                 pass
 
 
@@ -337,11 +347,10 @@ async def test_two_viewers_see_the_same_pictures_and_not_too_many(browser: Clien
     assert image.shape == (120, 160, 3)
 
 
-async def test_a_slow_viewer_misses_pictures_and_delays_nobody(address: str, car: Car) -> None:
-    grain = np.random.default_rng(0).integers(0, 200, (240, 320, 3), np.uint8)
+async def test_a_slow_viewer_misses_pictures_and_delays_nobody(address: str, car: Car, enter: Enter) -> None:
+    dozing, awake = await enter(address, "Slow", read_bufsize=1024), await enter(address, "Quick")
+    grain = np.random.default_rng(0).integers(0, 200, (480, 640, 3), np.uint8)
     async with (
-        ClientSession(address, read_bufsize=1024) as dozing,
-        ClientSession(address) as awake,
         watching(dozing) as slow,
         watching(awake) as quick,
     ):
@@ -358,29 +367,39 @@ async def test_a_slow_viewer_misses_pictures_and_delays_nobody(address: str, car
 
 async def test_nothing_of_a_viewer_stays_behind(address: str) -> None:
     before = asyncio.all_tasks()
-    async with ClientSession(address) as visitor, watching(visitor), visitor.ws_connect("/ws") as ws:
-        await ws.receive_json()
-        assert len(asyncio.all_tasks()) > len(before)
+    async with stranger(address) as visitor:
+        await unlock(visitor)
+        async with watching(visitor), visitor.ws_connect("/ws") as ws:
+            await ws.receive_json()
+            assert len(asyncio.all_tasks()) > len(before)
     await until(lambda: asyncio.all_tasks() <= before)
 
 
-async def test_the_console_says_farewell_to_open_pages(car: Car) -> None:
-    async with ClientSession() as session:
-        async with console(car, HERE) as address:
-            camera = await session.get(f"{address}camera.mjpeg")
-            ws = await session.ws_connect(f"{address}ws")
+async def _listen_to_the_end(ws: ClientWebSocketResponse) -> int | None:
+    async for _ in ws:
+        pass
+    return ws.close_code
+
+
+async def test_the_console_says_farewell_to_open_pages(car: Car, password: Password) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with console(car, HERE, password) as address:
+            session = await stack.enter_async_context(stranger(address))
+            await unlock(session)
+            camera = await session.get("/camera.mjpeg")
+            ws = await session.ws_connect("/ws")
             await ws.receive_json()
+            listening = asyncio.create_task(_listen_to_the_end(ws))
         async with asyncio.timeout(1):
             assert await camera.read() == b"--frame\r\n"
-            while not (await ws.receive()).type.name.startswith("CLOS"):
-                pass
-            assert ws.close_code == WSCloseCode.GOING_AWAY
+            assert await listening == WSCloseCode.GOING_AWAY
 
 
 async def test_news_come_once(browser: ClientSession, car: Car) -> None:
     async with browser.ws_connect("/ws") as ws:
         told: list[dict[str, Any]] = [await ws.receive_json()]
-        assert told[0]["models"] == [{"name": "sample"}]
+        assert [model["name"] for model in told[0]["models"]] == ["sample"]
+        assert told[0]["wheel"] == {"holder": None, "yours": False, "asked_by": None, "asking": False}
         assert told[0]["state"]["mode"] == "autonomous"
         car.fault("camera", "The camera sends no picture; check its plug.")
         while not any("events" in message for message in told):
@@ -391,7 +410,7 @@ async def test_news_come_once(browser: ClientSession, car: Car) -> None:
     events = [event["text"] for message in told for event in message.get("events", [])]
     assert events == ["The camera sends no picture; check its plug.", "Camera works again."]
     assert sum("models" in message for message in told) == 1
-    assert all(message.keys() <= {"t", "state", "latencies", "models", "events"} for message in told)
+    assert all(message.keys() <= {"t", "state", "latencies", "models", "events", "wheel"} for message in told)
 
 
 async def test_a_page_that_comes_later_is_told_what_has_happened(browser: ClientSession, car: Car) -> None:
@@ -408,19 +427,20 @@ async def test_a_model_that_was_installed_appears(browser: ClientSession, car: C
         await car.store.add((installed / "models" / "sample").resolve(), "swift")
         while "models" not in (message := await ws.receive_json()):
             pass
-    assert message["models"] == [{"name": "sample"}, {"name": "swift"}]
+    assert [model["name"] for model in message["models"]] == ["sample", "swift"]
 
 
-async def test_the_page_follows_a_drive(state: Path, tmp_path: Path) -> None:
+async def test_the_page_follows_a_drive(state: Path, tmp_path: Path, password: Password) -> None:
     async with (
         driving(state, tmp_path / "wires") as (car, rig),
-        console(car, HERE, rig) as address,
-        ClientSession(address) as session,
+        console(car, HERE, password, rig) as address,
+        stranger(address) as session,
     ):
-        outline = await (await session.get("/api/track")).json()
+        await unlock(session)
+        outline = await (await session.get("/api/v1/track")).json()
         assert outline["title"] == "re:Invent 2018"
         assert len(outline["centre"]) == len(outline["inner"]) == len(outline["outer"]) > 50
-        assert (await session.post("/api/start")).status == 200
+        assert (await session.post("/api/v1/start")).status == 200
         told: list[dict[str, Any]] = []
         async with session.ws_connect("/ws") as ws:
             async with asyncio.timeout(10):
@@ -430,7 +450,7 @@ async def test_the_page_follows_a_drive(state: Path, tmp_path: Path) -> None:
                 assert any(message.get("latencies") for message in told)
                 beats = [message["t"] for message in told]
                 assert beats == sorted(beats)
-                assert (await session.post("/api/stop")).status == 200
+                assert (await session.post("/api/v1/stop")).status == 200
                 while not ("state" in (last := await ws.receive_json()) and last["state"]["applied"]["throttle"] == 0):
                     pass
         assert not car.engaged
