@@ -11,9 +11,12 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from drivers.signals import ActuatorCommand, Frame, LidarScan
+
+if TYPE_CHECKING:  # that module needs this one
+    from drivers.wifi import Wireless
 
 
 class DeviceError(OSError):
@@ -103,7 +106,7 @@ class Options:
     """What a settings file may say about a car's devices; an empty text leaves it to the car to find its own."""
 
     left_camera: str = ""
-    """The left camera's, or the only one's, path below /dev/v4l/by-path or in sysfs."""
+    """Where the left camera, or the only one, is plugged in: a path below /dev/v4l/by-path or in sysfs, or "csi:0"."""
     right_camera: str = ""
     lidar: str = ""
     """The LiDAR's serial port, such as /dev/ttyUSB0."""
@@ -133,6 +136,10 @@ class Rig:
     battery: Battery | None = None
     lights: Lights | None = None
     network: Network | None = None
+    wireless: Wireless | None = None
+    """The network again, where the car can choose one."""
+    drives: bool = False
+    """Whether USB drives are plugged into this car, which does then what they ask for."""
 
     @property
     def fittings(self) -> Fittings:
@@ -140,7 +147,7 @@ class Rig:
         return Fittings(self.name, len(self.cameras), *(device is not None for device in devices))
 
     async def close(self) -> None:
-        """Close the sensors, last first. The wires belong to the governor, which releases them itself."""
-        for device in (self.lidar, *reversed(self.cameras)):
+        """Close all, last first. The wires belong to the governor, which releases them itself."""
+        for device in (self.wireless, self.lidar, *reversed(self.cameras)):
             if device is not None:
                 await device.close()

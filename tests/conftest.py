@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sim_stub.clock import JumpingLoop
 from vehicle.models import ModelStore
 
 SAMPLE = Path(__file__).parent.parent / "vehicle" / "sample.tar.gz"
+
+settings.register_profile("nightly", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if profile := os.environ.get("HYPOTHESIS_PROFILE"):
+    settings.load_profile(profile)
 
 Jump: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -1,0 +1,631 @@
+"""USB drives: folders in their place for what is done with them, umockdev for their coming and going."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers import drive_report, wifi_creds
+from drivers.delivery import MOST_NAMES, Deeds, Visit, visit
+from drivers.mounts import Drive, DriveError, Folder
+from drivers.rig import DeviceError
+from drivers.usb import UsbDrives
+from drivers.wifi import NotFound, Place, Security, Seen, Wifi, WrongPassword
+from drivers.wifi_creds import CredsError
+from tests.drivers.private_bus import DEBIAN_PYTHON
+
+PASSWORD = "canary-password"
+CREDS = f"# mine\r\nssid: 'Home'\r\npassword: '{PASSWORD}'\r\n"
+HOST = "amss-1234"
+DRIVE = Drive("/dev/sda1", "vfat", "STICK")
+GOOD, BAD = b"good " * 1000, b"bad"
+
+
+class Radio:
+    """A Wireless with one network that lets the car in."""
+
+    def __init__(self) -> None:
+        self.ssid: str | None = None
+        self.joins: list[str] = []
+        self.seen = [Seen("Home", 80, Security.WPA2), Seen("Café", 40, Security.OPEN)]
+        self.broken = False
+
+    async def addresses(self) -> list[str]:
+        return [place.address for place in await self.places()]
+
+    async def places(self) -> list[Place]:
+        if self.broken:
+            raise DeviceError("NetworkManager does not run.")
+        return [Place("wlan0", "192.168.1.7"), Place("wlan0", "2001:db8::7")] if self.ssid else []
+
+    async def wifi(self) -> Wifi:
+        if self.broken:
+            raise DeviceError("NetworkManager does not run.")
+        return Wifi(available=True, ssid=self.ssid)
+
+    async def scan(self) -> list[Seen]:
+        return self.seen
+
+    async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
+        self.joins.append(ssid)
+        if ssid != "Home":
+            raise NotFound(f"No network {ssid!r} is in reach; check its name.")
+        if password != PASSWORD:
+            raise WrongPassword("The network 'Home' did not accept the password.")
+        self.ssid = ssid
+
+    async def forget(self, ssid: str) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
+
+    async def known(self) -> list[str]:
+        return [self.ssid] if self.ssid else []
+
+
+class Car:
+    """What a drive may change: networks, models, software."""
+
+    def __init__(self) -> None:
+        self.radio = Radio()
+        self.models = {"old": GOOD}
+        self.updates: list[list[str]] = []
+
+    def deeds(self, updates: bool = True) -> Deeds:
+        return Deeds(self.radio.connect, self.install, self.remove_others, self.update if updates else None)
+
+    async def install(self, path: Path) -> str:
+        name = path.name.split(".")[0]
+        self.models[name] = package(path)
+        return name
+
+    async def remove_others(self, keep: Collection[str]) -> None:
+        self.models = {name: data for name, data in self.models.items() if name in keep}
+
+    async def update(self, folder: Path) -> str:
+        self.updates.append(listing(folder))
+        return "it is installed at the next start."
+
+
+class Plug:
+    """Counts what is done with a drive; the drive is out from the `last` on."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.count, self.last = 0, last
+        self.written: list[str] = []
+
+    def touch(self) -> None:
+        self.count += 1
+        if self.last is not None and self.count > self.last:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+def folder_kind(plug: Plug) -> type[Folder]:
+    class Watched(Folder):
+        def __init__(self, path: Path | str, within: int | None = None) -> None:
+            plug.touch()
+            super().__init__(path, within)
+
+        def entries(self, most: int) -> list:  # type: ignore[type-arg]
+            plug.touch()
+            return super().entries(most)
+
+        def replace(self, name: str, data: bytes) -> None:
+            plug.touch()
+            plug.written.append(name)
+            super().replace(name, data)
+
+        def _chunks(self, name: str, most: int):  # type: ignore[no-untyped-def]
+            plug.touch()
+            for chunk in super()._chunks(name, most):
+                yield chunk[: len(chunk) // 2]
+                plug.touch()
+                yield chunk[len(chunk) // 2 :]
+
+    return Watched
+
+
+class Mounter:
+    """A folder in place of a drive; remembers that it was mounted, and unmounted."""
+
+    def __init__(self, root: Path, kind: type[Folder] = Folder, read_only: bool = False) -> None:
+        self.root, self.kind, self.read_only = root, kind, read_only
+        self.now = 0
+        self.mounts: list[bool] = []
+
+    @asynccontextmanager
+    async def mounted(self, drive: Drive, writable: bool = False) -> AsyncIterator[Folder]:
+        if writable and self.read_only:
+            raise DriveError(f"The drive {drive.name} cannot be written.")
+        self.mounts.append(writable)
+        self.now += 1
+        try:
+            try:
+                folder = self.kind(self.root)
+            except OSError as error:
+                raise DriveError("The drive was pulled out.") from error
+            with folder:
+                yield folder
+        finally:
+            self.now -= 1
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "drive"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def car() -> Car:
+    return Car()
+
+
+@pytest.fixture
+def go(root: Path, tmp_path: Path, car: Car) -> Callable[..., Visit | None]:
+    """A visit of the drive; afterwards it is unmounted, and no copy is left."""
+
+    def go(
+        mounter: Mounter | None = None, updates: bool = True, floor: int = 0, patience: float = 10.0
+    ) -> Visit | None:
+        mounter = mounter or Mounter(root)
+        staging = tmp_path / "staging"
+        staging.mkdir(exist_ok=True)
+        try:
+            deeds = car.deeds(updates)
+            return asyncio.run(visit(DRIVE, mounter, deeds, car.radio, staging, HOST, floor, patience))
+        finally:
+            assert mounter.now == 0
+            assert list(staging.iterdir()) == []
+
+    return go
+
+
+Go = Callable[..., Visit | None]
+
+
+def put(root: Path, files: dict[str, bytes | str]) -> None:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def package(path: Path) -> bytes:
+    data = path.read_bytes()
+    if data != GOOD:
+        raise ValueError(f"{path.name} is no model package")
+    return data
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def status(root: Path) -> str:
+    return (root / "device-status.txt").read_text()
+
+
+# Wi-Fi
+
+
+def test_a_drive_with_nothing_of_ours_is_left_as_it_was(root: Path, go: Go) -> None:
+    put(root, {"holiday.jpg": b"x", "notes/wifi-creds.txt": CREDS})
+    mounter = Mounter(root)
+    assert go(mounter) is None
+    assert mounter.mounts == [False]
+    assert sorted(path.name for path in root.iterdir()) == ["holiday.jpg", "notes"]
+
+
+@pytest.mark.parametrize("name", ["wifi-creds.txt", "WIFI-CREDS.TXT", "WiFi-Creds.txt"])
+def test_the_network_is_joined_and_the_drive_says_where_the_car_is(root: Path, car: Car, go: Go, name: str) -> None:
+    put(root, {name: CREDS})
+    found = go()
+    assert found is not None
+    assert (found.joined, found.reported) == ("Home", True)
+    lines = status(root).splitlines()
+    assert lines[0] == f"Hostname: {HOST}"
+    assert lines[1].startswith("Timestamp: 2")
+    assert lines[2:] == [
+        'Successfully connected to "Home".',
+        "Connected to WiFi network: Home",
+        "Active connections:",
+        "  wlan0: 192.168.1.7",
+        "  wlan0: 2001:db8::7",
+    ]
+    after = (root / name).read_bytes().decode()
+    assert after.startswith(CREDS)
+    assert f"# Open https://192.168.1.7 or https://{HOST}.local in a browser.\r\n" in after
+    assert PASSWORD not in status(root) + repr(found)
+    assert PASSWORD not in after.removeprefix(CREDS)
+
+
+def test_a_second_visit_replaces_the_words_of_the_first_and_joins_nothing_again(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": CREDS, "device-status.txt": "Hostname: amss-9\nTimestamp: x\n\n"})
+    go()
+    go()
+    assert car.radio.joins == ["Home"]
+    assert status(root).count("Hostname: amss-1234") == 1
+    assert status(root).startswith("Hostname: amss-9\nTimestamp: x\n\nHostname: amss-1234\n")
+    assert "Already connected" in status(root)
+    assert (root / "wifi-creds.txt").read_text().count("Open https") == 1
+
+
+def test_several_networks_are_tried_in_order_until_one_lets_the_car_in(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": "ssid: Far\npassword: 12345678\n" + CREDS + "ssid: Later\n"})
+    found = go()
+    assert car.radio.joins == ["Far", "Home"]
+    assert found is not None
+    assert found.lines == (
+        "Failed to connect to \"Far\": No network 'Far' is in reach; check its name.",
+        'Successfully connected to "Home".',
+    )
+
+
+def test_without_a_network_those_in_reach_are_offered_to_pick_from(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": "ssid: ''\npassword: ''\n"})
+    car.radio.seen.append(Seen("x'\nssid: 'evil", 30, Security.OPEN))
+    go()
+    after = (root / "wifi-creds.txt").read_text()
+    assert "# ssid: 'Home'  # 80 %, WPA2\n# password: ''\n# ssid: 'Café'  # 40 %, open\n# <<<" in after
+    assert "evil" not in after
+    assert wifi_creds.parse(after.encode()) == []
+    assert "names no network yet" in status(root)
+    picked = after.replace("# ssid: 'Home'", " ssid: 'Home'").replace("# password: ''", f" password: '{PASSWORD}'")
+    put(root, {"wifi-creds.txt": picked})
+    found = go()
+    assert found is not None
+    assert found.joined == "Home"
+    assert f" password: '{PASSWORD}'" in (root / "wifi-creds.txt").read_text()
+    assert "Café" not in (root / "wifi-creds.txt").read_text()
+
+
+def test_a_wrong_password_is_told_on_the_drive(root: Path, go: Go) -> None:
+    put(root, {"wifi-creds.txt": CREDS.replace(PASSWORD, "another")})
+    go()
+    assert "Failed to connect to \"Home\": The network 'Home' did not accept the password." in status(root)
+    assert "Not connected to WiFi network." in status(root)
+    assert "did not accept the password" in (root / "wifi-creds.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("wifi-creds.txt", rb"{\rtf1 ssid: x}", "wifi-creds.txt: The file was saved as rich text"),
+        ("wifi-creds.txt", b"ssid: x\nnonsense", "wifi-creds.txt: Line 2: This is no setting"),
+        ("wifi-creds.txt", b"#" * 70_000, "wifi-creds.txt: it cannot be read"),
+        ("wifi-creds.rtf", b"x", "wifi-creds.rtf: not read; save it as plain text and name it wifi-creds.txt"),
+        ("wifi-creds.txt.txt", b"x", "wifi-creds.txt.txt: not read"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why_and_stays_as_it_is_but_for_comments(
+    root: Path, go: Go, name: str, data: bytes, words: str
+) -> None:
+    put(root, {name: data})
+    go()
+    assert words in status(root)
+    assert (root / name).read_bytes().startswith(data)
+
+
+def test_a_car_whose_network_does_not_answer_still_reports(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": CREDS})
+    car.radio.broken = True
+    found = go()
+    assert found is not None
+    assert found.reported
+    assert "Not connected to WiFi network." in status(root)
+
+
+# Models and updates
+
+
+def test_models_are_installed_one_by_one_and_a_bad_one_harms_no_other(root: Path, car: Car, go: Go) -> None:
+    put(
+        root,
+        {
+            "Models/a.tar.gz": GOOD,
+            "Models/b.tar.gz": BAD,
+            "Models/c.TAR.GZ": GOOD,
+            "Models/notes.txt": b"hello",
+            "Models/._a.tar.gz": b"what a Mac leaves",
+            "Models/more/d.tar.gz": GOOD,
+        },
+    )
+    found = go()
+    assert found is not None
+    assert found.installed == ("a", "c")
+    assert sorted(car.models) == ["a", "c", "old"]
+    for line in (
+        "models/a.tar.gz: installed as a.",
+        "models/b.tar.gz: not installed: b.tar.gz is no model package.",
+        "models/notes.txt: left alone; a model is a file that ends in .tar.gz.",
+        "models/more: left alone; a model is a file that ends in .tar.gz.",
+    ):
+        assert line in status(root).splitlines()
+    assert "._a" not in status(root)
+
+
+def test_the_car_s_other_models_go_only_when_asked_and_only_when_all_new_ones_are_good(
+    root: Path, car: Car, go: Go
+) -> None:
+    put(root, {"models/a.tar.gz": GOOD, "models/Replace-All.TXT": b"", "models/b.tar.gz": BAD})
+    go()
+    assert sorted(car.models) == ["a", "old"]
+    assert "keeps its other models" in status(root)
+    (root / "models/b.tar.gz").unlink()
+    go()
+    assert sorted(car.models) == ["a"]
+    (root / "models/a.tar.gz").unlink()
+    go()
+    assert car.models == {}
+
+
+def test_a_model_larger_than_the_room_that_is_left_is_not_copied(root: Path, car: Car, go: Go) -> None:
+    put(root, {"models/a.tar.gz": GOOD, "models/replace-all.txt": b""})
+    go(floor=1 << 60)
+    assert sorted(car.models) == ["old"]
+    assert "models/a.tar.gz: not installed: The car's disk is full; remove models from it." in status(root)
+
+
+def test_no_link_is_followed_and_nothing_but_files_is_read(root: Path, tmp_path: Path, car: Car, go: Go) -> None:
+    outside = tmp_path / "outside"
+    put(outside, {"a.tar.gz": GOOD, "creds": CREDS})
+    (root / "wifi-creds.txt").symlink_to(outside / "creds")
+    (root / "models").mkdir()
+    (root / "models/a.tar.gz").symlink_to(outside / "a.tar.gz")
+    os.mkfifo(root / "models/b.tar.gz")
+    (root / "update").symlink_to(outside)
+    (root / ".hotlap-draft").symlink_to(outside / "creds")
+    go()
+    assert (car.radio.joins, sorted(car.models), car.updates) == ([], ["old"], [])
+    assert (outside / "creds").read_text("utf-8").splitlines() == CREDS.splitlines()
+    assert "models/a.tar.gz: left alone" in status(root)
+    with Folder(root) as folder:
+        for name in ("wifi-creds.txt", "models"):
+            with pytest.raises(OSError, match=r"symbolic links|no file"):
+                folder.read(name, 100)
+        with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+            folder.folder("update")
+
+
+def test_a_report_that_is_a_link_is_not_written_through(root: Path, tmp_path: Path, go: Go) -> None:
+    put(tmp_path, {"victim": b"precious"})
+    (root / "device-status.txt").symlink_to(tmp_path / "victim")
+    put(root, {"wifi-creds.txt": CREDS})
+    found = go()
+    assert found is not None
+    assert not found.reported
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_folder_of_very_many_files_is_not_walked_to_its_end(root: Path, go: Go) -> None:
+    models = root / "models"
+    models.mkdir()
+    for number in range(MOST_NAMES + 50):
+        (models / f".{number}").touch()
+    go()
+    assert f"only {MOST_NAMES} were looked at" in status(root)
+
+
+def test_an_update_is_copied_whole_and_handed_on(root: Path, car: Car, go: Go) -> None:
+    put(root, {"update/metadata/root.json": b"{}", "update/x.deb.gpg": b"x"})
+    go()
+    assert car.updates == [["metadata", "metadata/root.json", "x.deb.gpg"]]
+    assert "update: it is installed at the next start." in status(root)
+    go(updates=False)
+    assert "update: this car takes no updates from a drive." in status(root)
+    put(root, {"update/1/2/3/4/5/6/x": b"x"})
+    go()
+    assert len(car.updates) == 1
+    assert "update: not taken: Its folders lie too deep." in status(root)
+
+
+# The drive fails
+
+
+def test_pulled_out_at_any_moment_nothing_is_lost(root: Path, tmp_path: Path, car: Car, go: Go) -> None:
+    files: dict[str, bytes | str] = {
+        "wifi-creds.txt": CREDS,
+        "models/a.tar.gz": GOOD,
+        "models/b.tar.gz": GOOD,
+        "models/replace-all.txt": b"",
+        "update/x": b"x",
+        "device-status.txt": "Hostname: other\nTimestamp: x\n",
+    }
+    put(root, files)
+    whole = Plug()
+    assert go(Mounter(root, folder_kind(whole))) is not None
+    assert whole.written == ["device-status.txt", "wifi-creds.txt"]
+    for last in range(whole.count):
+        shutil.rmtree(root)
+        put(root, files)
+        car.models = {"old": GOOD}
+        car.radio.ssid = None
+        plug = Plug(last)
+        try:
+            found = go(Mounter(root, folder_kind(plug)))
+        except DeviceError:
+            found = None
+        assert ("old" in car.models) or {"a", "b"} <= car.models.keys()
+        assert all(data == GOOD for data in car.models.values())
+        assert found is None or not found.reported or last >= whole.count
+        assert (root / "wifi-creds.txt").read_bytes().decode().startswith(CREDS)
+        assert status(root).startswith("Hostname: other\nTimestamp: x\n")
+        assert (root / "models/a.tar.gz").read_bytes() == GOOD
+        assert not (root / ".hotlap-draft").exists()
+
+
+def test_two_drives_at_once_are_served_each(tmp_path: Path, car: Car) -> None:
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for number, root in enumerate(roots):
+        put(root, {"wifi-creds.txt": CREDS, f"models/m{number}.tar.gz": GOOD})
+
+    async def both() -> list[Visit | None]:
+        visits = (
+            visit(Drive(f"/dev/sd{root.name}", "vfat"), Mounter(root), car.deeds(), car.radio, tmp_path, HOST, floor=0)
+            for root in roots
+        )
+        return await asyncio.gather(*visits)
+
+    found = asyncio.run(both())
+    assert [each.installed for each in found if each] == [("m0",), ("m1",)]
+    assert sorted(car.models) == ["m0", "m1", "old"]
+    assert all("installed as" in status(root) for root in roots)
+
+
+def test_a_drive_that_cannot_be_written_is_still_served(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": CREDS, "models/a.tar.gz": GOOD})
+    found = go(Mounter(root, read_only=True))
+    assert found is not None
+    assert (found.joined, found.installed, found.reported) == ("Home", ("a",), False)
+    assert sorted(path.name for path in root.iterdir()) == ["models", "wifi-creds.txt"]
+
+
+def test_a_full_drive_keeps_what_was_on_it(root: Path, go: Go) -> None:
+    class Full(Folder):
+        def replace(self, name: str, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    put(root, {"wifi-creds.txt": CREDS})
+    found = go(Mounter(root, Full))
+    assert found is not None
+    assert not found.reported
+    assert (root / "wifi-creds.txt").read_bytes().decode() == CREDS
+
+
+def test_a_drive_that_hangs_is_given_up_and_nothing_is_done(root: Path, car: Car, go: Go) -> None:
+    hang = threading.Event()
+
+    class Hanging(Folder):
+        def read(self, name: str, most: int) -> bytes:
+            hang.wait()
+            return b""
+
+    put(root, {"wifi-creds.txt": CREDS, "models/a.tar.gz": GOOD})
+    try:
+        with pytest.raises(DeviceError, match="has not answered"):
+            go(Mounter(root, Hanging), patience=0.1)
+    finally:
+        hang.set()
+    assert (car.radio.joins, sorted(car.models)) == ([], ["old"])
+
+
+def test_another_drive_in_its_place_does_not_get_the_first_one_s_networks(
+    root: Path, tmp_path: Path, car: Car, go: Go
+) -> None:
+    put(root, {"wifi-creds.txt": CREDS})
+    other = tmp_path / "other"
+    put(other, {"wifi-creds.txt": "ssid: Theirs\n"})
+
+    class Swapped(Mounter):
+        @asynccontextmanager
+        async def mounted(self, drive: Drive, writable: bool = False) -> AsyncIterator[Folder]:
+            self.root = other if writable else root
+            async with super().mounted(drive, writable) as folder:
+                yield folder
+
+    go(Swapped(root))
+    assert (other / "wifi-creds.txt").read_text() == "ssid: Theirs\n"
+
+
+def test_the_password_stands_in_no_log(root: Path, go: Go, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    put(root, {"wifi-creds.txt": CREDS + CREDS.replace("Home", "Far")})
+    found = go(Mounter(root, read_only=True))
+    assert PASSWORD not in caplog.text + repr(found)
+
+
+# What is written
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80) | st.sampled_from(
+    [CREDS, "ssid: 'a'\npassword: 'b'", "# >>> host\n# x\n# <<< host\nssid: a\n", "# >>> host\n# mine\n"]
+)
+REMARKS = st.lists(st.text(max_size=20), max_size=4)
+
+
+@given(TEXTS, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"]), REMARKS, REMARKS)
+def test_remarks_are_replaced_and_change_no_meaning(
+    text: str, encoding: str, first: list[str], second: list[str]
+) -> None:
+    data = text.encode(encoding, "ignore")
+    try:
+        before = wifi_creds.parse(data)
+    except CredsError:
+        return
+    once = drive_report.annotate(data, "host", first)
+    assert wifi_creds.parse(once) == before
+    twice = drive_report.annotate(once, "host", second)
+    assert wifi_creds.parse(twice) == before
+    assert drive_report.annotate(twice, "host", second) == twice
+    another = drive_report.annotate(twice, "other", first)
+    assert drive_report.annotate(another, "host", second) == drive_report.annotate(another, "host", second)
+    if "# >>>" not in text:
+        assert once.startswith(data) or encoding == "cp1252"
+        assert drive_report.annotate(data, "host", second) == twice
+
+
+@given(st.binary(max_size=200), st.lists(st.text(max_size=30), max_size=4))
+def test_a_block_replaces_that_of_the_same_car_whatever_stands_there(old: bytes, lines: list[str]) -> None:
+    block = ["Hostname: Host-7", *lines]
+    once = drive_report.merge(old, block)
+    assert drive_report.merge(once, block) == once
+    other = drive_report.merge(once, ["Hostname: other", "x"])
+    assert b"Hostname: other\nx\n" in other
+    assert drive_report.merge(other, block).count(b"Hostname: Host-7") == other.count(b"Hostname: Host-7")
+
+
+# Coming and going
+
+
+def test_drives_are_told_of_once_a_plugging_and_the_system_s_own_never(tmp_path: Path) -> None:
+    if shutil.which("umockdev-wrapper") is None or not Path(DEBIAN_PYTHON).exists():
+        pytest.skip("no umockdev here: install Debian's umockdev and gir1.2-umockdev")
+    here = Path(__file__)
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[2]), packages])}
+    if subprocess.run(
+        (DEBIAN_PYTHON, "-c", "import gi, pyudev"), env=environment, capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no gi for Debian's Python here: install Debian's gir1.2-umockdev")
+    command = ("umockdev-wrapper", DEBIAN_PYTHON, str(here.with_name("umockdev_drives.py")), str(tmp_path / "mounts"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "/dev/sdb1 vfat LABEL-sdb1",
+        "/dev/sdc1 exfat LABEL-sdc1",
+        "/dev/sdc2 ntfs LABEL-sdc2",
+        "/dev/sdc3 ext4 LABEL-sdc3",
+        "/dev/sdd vfat LABEL-sdd",
+        "/dev/sdd vfat LABEL-sdd",
+    ], done.stderr
+    assert "crypto_LUKS, which the car does not read" in done.stderr
+    assert "This one does not work." in done.stderr
+
+
+async def test_watching_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    drives: list[Drive] = []
+
+    async def handle(drive: Drive) -> None:
+        drives.append(drive)
+
+    (tmp_path / "mounts").write_text("")
+    watching = asyncio.create_task(UsbDrives(tmp_path / "mounts").watch(handle))
+    await asyncio.wait([watching], timeout=0.1)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
