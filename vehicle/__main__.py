@@ -17,15 +17,17 @@ from typing import Final, cast
 
 from calibration import store as calibration_store
 from drivers.disk import claim
-from drivers.rig import DeviceError, Rig
+from drivers.mounts import Mounts
+from drivers.rig import DeviceError, Options, Rig
+from drivers.usb import UsbDrives
 from inference.package import PackageError
-from vehicle import daemon, governor
+from vehicle import daemon, doctor, drives, governor
 from vehicle.car import Car, Refusal
 from vehicle.governor import GovernorLost
 from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Settings, SettingsError, load
 from webui import certificate, mdns
-from webui.app import addresses_of, console
+from webui.app import CABLE, addresses_of, console
 from webui.auth import Password
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ COMMANDS: Final = {
     "release": "put its wires to rest",
     "reset-password": "print a new password for its console",
     "renew-certificate": "make the console's certificate and key anew",
+    "doctor": "say what is wired, found, permitted and working, and what to do where it is not",
 }
 DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
 
@@ -49,8 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         "command", choices=COMMANDS, help="; ".join(f"{name}: {what}" for name, what in COMMANDS.items())
     )
     parser.add_argument("--settings", type=Path, default=DEFAULT_SETTINGS)
+    parser.add_argument("--json", action="store_true", help="of doctor: as JSON")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if options.command == "doctor":
+        return _examine(options)
     try:
         settings = load(options.settings)
         state = Path(settings.car.state)
@@ -60,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"hotlap-car: the console's password is now {Password.reset(state / PASSWORD)}")
             return 0
         if options.command == "renew-certificate":
-            names = mdns.names(state, socket.gethostname())
+            names = (*mdns.names(state, socket.gethostname()), *CABLE)
             papers = certificate.renew(state, names, addresses_of(settings.console.host), datetime.now(UTC))
             print(
                 f"hotlap-car: the new certificate counts from the next start; its fingerprint is {papers.fingerprint}"
@@ -79,6 +85,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _examine(options: argparse.Namespace) -> int:
+    settings: Settings | SettingsError
+    try:
+        settings = load(options.settings)
+    except SettingsError as error:
+        settings = error
+    findings = doctor.examine(settings)
+    print(doctor.as_json(findings) if options.json else doctor.as_text(findings))
+    return 0 if doctor.sound(findings) else 1
+
+
 def _become_owner(folder: Path) -> None:
     """What root writes the daemon could not read."""
     if os.geteuid() == 0:
@@ -93,15 +110,15 @@ def open_rig(settings: Settings) -> Rig:
     if not function:
         raise DeviceError("No car is set: write rig = 'module:function' below [car] in the settings.")
     try:
-        opener = cast(Callable[[], Rig], getattr(importlib.import_module(module), function))
+        opener = cast(Callable[[Options], Rig], getattr(importlib.import_module(module), function))
     except (ImportError, AttributeError) as error:
         raise DeviceError(f"The car {settings.car.rig!r} is not known: {error}.") from error
-    return opener()
+    return opener(settings.devices)
 
 
 async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibration_store.Remembered) -> None:
     store = ModelStore(state, settings.inference.device)
-    car = Car(settings, store, remembered.calibration, rig.fittings)
+    car = Car(settings, store, remembered.calibration, rig.fittings, wireless=rig.wireless)
     if remembered.fault:
         car.fault("calibration", remembered.fault)
     here = asyncio.current_task()
@@ -113,6 +130,8 @@ async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibratio
     try:
         async with asyncio.TaskGroup() as tasks, console(car, settings.console, password):
             driving = tasks.create_task(daemon.run(rig, car))
+            if rig.drives:
+                tasks.create_task(drives.serve(car, UsbDrives().watch, Mounts()))
             if store.active is not None:
                 tasks.create_task(_resume(car, store.active))
             await driving

@@ -15,8 +15,11 @@ from typing import Final, Generic, TypeVar
 
 from calibration import store as calibration_store
 from calibration.calibration import Calibration, CalibrationError, pulse_of
-from drivers.rig import Fittings
+from drivers.battery import LOW
+from drivers.lights import CarFacts, Connection
+from drivers.rig import DeviceError, Fittings
 from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
+from drivers.wifi import Wireless
 from inference.actions import throttle_for_stick
 from inference.package import ModelPackage, PackageError
 from inference.policy import OpenVinoPolicy, Policy
@@ -38,6 +41,7 @@ SILENCE: Final = 0.5
 SPREAD: Final = 0.1
 """Seconds that the parts of one observation may lie apart."""
 EVENTS: Final = 1000
+NO_WIFI: Final = "hotlap does not manage the Wi-Fi of this machine; set it up in the system."
 
 
 class Refusal(RuntimeError):
@@ -89,6 +93,7 @@ class Car:
         calibration: Calibration,
         fittings: Fittings = Fittings(),  # noqa: B008 - it is frozen
         *,
+        wireless: Wireless | None = None,
         open_policy: Callable[[ModelPackage], Policy] | None = None,
     ) -> None:
         self.settings, self.store, self.fittings = settings, store, fittings
@@ -98,6 +103,10 @@ class Car:
         self.driver: Driver | None = None
         self.loading: str | None = None
         self.stopped_because: str | None = None
+        self.wireless = wireless
+        self._receiving = False
+        self.connection = Connection.OFF
+        """How the Wi-Fi is, as its lamp tells it."""
         self.battery: float | None = None
         self.network: tuple[str, ...] = ()
         self.events: deque[Event] = deque(maxlen=EVENTS)
@@ -199,6 +208,21 @@ class Car:
         self.well("calibration")
         self._tell(logging.INFO, "A new calibration was stored.")
         self._post()
+
+    async def join(self, ssid: str, password: str = "", hidden: bool = False) -> None:
+        """Change to another Wi-Fi network, as Wireless.connect. Raises Refusal, or DeviceError with what to do."""
+        if self.wireless is None:
+            raise Refusal(NO_WIFI)
+        self.connected(Connection.CONNECTING)
+        try:
+            await self.wireless.connect(ssid, password, hidden)
+        except BaseException as error:
+            self.connected(Connection.FAILED)
+            if isinstance(error, DeviceError):
+                self._tell(logging.WARNING, str(error))
+            raise
+        self.connected(Connection.CONNECTED)
+        self._tell(logging.INFO, f"Joined the Wi-Fi network {ssid}.")
 
     async def paint(self, colour: tail.Colour) -> None:
         """Light the tail light in this colour, and remember it. Raises Refusal, or OSError."""
@@ -334,6 +358,29 @@ class Car:
             self.driver.worker.shutdown()
             self.driver = None
         self._changed()
+
+    def connected(self, connection: Connection) -> None:
+        """The Wi-Fi is so now."""
+        if connection is not self.connection:
+            self.connection = connection
+            self._changed()
+
+    def receiving(self, receiving: bool) -> None:
+        """A USB drive is being read, or no longer: a lamp tells not to pull it out."""
+        self._receiving = receiving
+        self._changed()
+
+    @property
+    def facts(self) -> CarFacts:
+        """What the status lamps tell."""
+        return CarFacts(
+            loading=self.loading is not None,
+            running=True,
+            updating=self._receiving,
+            failed=not self.engaged and self.stopped_because is not None,
+            wifi=self.connection,
+            low_battery=self.battery is not None and self.battery <= LOW,
+        )
 
     def fault(self, device: str, sentence: str) -> None:
         """A device does not do its work, for the reason given, until `well` is called."""

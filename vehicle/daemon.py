@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Coroutine
 from typing import Final
 
+from drivers.lights import Connection, Light, lamps
 from drivers.rig import Battery, Camera, DeviceError, Lamp, Lidar, Lights, Network, Rig
 from drivers.signals import Action, Observation
+from drivers.wifi import Wireless
 from vehicle.car import SILENCE, Car, Driver
 from vehicle.gate import DriveMode
 from vehicle.governor import Actor, GovernorLost, in_own_process, notify_systemd
@@ -84,20 +87,30 @@ async def feel(lidar: Lidar, car: Car) -> None:
 
 
 async def glow(lights: Lights, car: Car) -> None:
-    """Keep the tail light in its colour."""
-    shown = None
+    """Keep the tail light in its colour, and have the status lamps tell how the car is."""
+    clock = asyncio.get_running_loop().time
+    since: dict[Lamp, tuple[Light, float]] = {}
+    shown: dict[Lamp, tuple[int, int, int]] = {}
     while True:
-        changed = car.changed
-        if shown != car.colour:
-            try:
-                lights.show(Lamp.TAIL, car.colour)
-            except DeviceError as error:
-                car.fault("lights", str(error))
-                await asyncio.sleep(RETRY)
-                continue
-            shown = car.colour
-            car.well("lights")
-        await changed.wait()
+        changed, now, pause = car.changed, clock(), math.inf
+        try:
+            for lamp, light in (lamps(car.facts) | {Lamp.TAIL: Light(car.colour)}).items():
+                if lamp not in since or since[lamp][0] != light:
+                    since[lamp] = light, now
+                elapsed = now - since[lamp][1]
+                if shown.get(lamp) != light.at(elapsed):
+                    shown.pop(lamp, None)
+                    lights.show(lamp, light.at(elapsed))
+                    shown[lamp] = light.at(elapsed)
+                pause = min(pause, light.lasts(elapsed))
+        except DeviceError as error:
+            car.fault("lights", str(error))
+            await asyncio.sleep(RETRY)
+            continue
+        car.well("lights")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if math.isinf(pause) else pause):
+                await changed.wait()
 
 
 async def think(car: Car) -> None:
@@ -187,6 +200,8 @@ async def survey(battery: Battery | None, network: Network | None, car: Car) -> 
             await _look("battery", car, _read_battery(battery, car))
         if network is not None:
             await _look("network", car, _read_network(network, car))
+        if car.wireless is not None and car.connection is not Connection.CONNECTING:
+            await _look("Wi-Fi", car, _read_wifi(car.wireless, car))
         await asyncio.sleep(SURVEY)
 
 
@@ -205,3 +220,9 @@ async def _read_battery(battery: Battery, car: Car) -> None:
 
 async def _read_network(network: Network, car: Car) -> None:
     car.network = tuple(await network.addresses())
+
+
+async def _read_wifi(wireless: Wireless, car: Car) -> None:
+    wifi = await wireless.wifi()
+    if car.connection is not Connection.CONNECTING:
+        car.connected(Connection.CONNECTED if wifi.ssid is not None else Connection.OFF)

@@ -9,6 +9,8 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, get_type_hints
 
+from drivers.rig import Options
+
 
 class SettingsError(ValueError):
     """A setting is unknown or out of its range; the message names the key and what it may be."""
@@ -56,6 +58,7 @@ class Console:
 @dataclass(frozen=True, slots=True)
 class Settings:
     car: Car = Car()
+    devices: Options = field(default_factory=Options)
     drive: Drive = Drive()
     inference: Inference = Inference()
     console: Console = Console()

@@ -147,7 +147,8 @@ def test_when_both_are_killed_the_units_release_command_writes_neutral(drive: Dr
     assert drive.moving(), "nobody is left who could have put the wires to rest"
     (tmp_path / "bench_car.py").write_text(
         "from drivers.rig import Rig, Wires\n"
-        f"def open_rig(): return Rig('bench', (), Wires('sim_stub.wires:open_wires', ({str(tmp_path / 'wires')!r},)))\n"
+        f"WIRES = Wires('sim_stub.wires:open_wires', ({str(tmp_path / 'wires')!r},))\n"
+        "def open_rig(options): return Rig('bench', (), WIRES)\n"
     )
     (tmp_path / "hotlap.toml").write_text(f"[car]\nrig = 'bench_car:open_rig'\nstate = {str(tmp_path)!r}\n")
     path = os.pathsep.join([str(tmp_path), str(Path.cwd()), *sys.path])

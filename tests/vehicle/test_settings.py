@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers.rig import Options
 from vehicle.settings import Car, Console, Drive, Inference, Settings, SettingsError, load, parse
 
 EVERYTHING = """
 [car]
 rig = "drivers.deepracer:open_rig"
 state = "/tmp/here"
+[devices]
+left_camera = "platform-usb-0:1"
+right_camera = "platform-usb-0:2"
+lidar = "/dev/ttyUSB1"
+gauge = "ina219@0x45"
 [drive]
 rate_hz = 20
 max_speed = 0.75
@@ -34,6 +40,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     (tmp_path / "car.toml").write_text(EVERYTHING)
     assert load(tmp_path / "car.toml") == Settings(
         Car("drivers.deepracer:open_rig", "/tmp/here"),
+        Options("platform-usb-0:1", "platform-usb-0:2", "/dev/ttyUSB1", "ina219@0x45"),
         Drive(20.0, 0.75),
         Inference("GPU"),
         Console("0.0.0.0", 443, 80, 50),
