@@ -17,9 +17,11 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from calibration.calibration import DEFAULT, Calibration, CalibrationError, Channel, pulse_of, units_of
+from drivers.rig import DeviceError
 from inference.actions import DiscreteActions
 from inference.package import ModelPackage, PackageError, name_of
-from vehicle.car import Car, Refusal
+from vehicle import doctor
+from vehicle.car import NO_WIFI, Car, Refusal
 from vehicle.gate import DriveMode
 from vehicle.models import Installed, ModelExists, ModelMissing
 from vehicle.state import VehicleState
@@ -102,6 +104,7 @@ STATUS: Final[Mapping[type[Exception], int]] = {
     WeakPassword: 409,
     TooLarge: 413,
     NoArchive: 415,
+    DeviceError: 409,
     PackageError: 422,
     OSError: 507,
 }
@@ -256,11 +259,38 @@ class Replace(Strict):
     replace: bool = False
 
 
+class WifiState(Strict):
+    available: bool
+    ssid: str | None
+    strength: int | None
+    connecting: bool
+    hardware_address: str | None
+    known: tuple[str, ...]
+
+
 class Network(Strict):
+    """`wifi` is None where hotlap does not manage it; `reason` says why."""
+
     addresses: tuple[str, ...]
     names: tuple[str, ...]
-    wifi: None
+    wifi: WifiState | None
     reason: str
+
+
+class InReach(Strict):
+    ssid: str
+    strength: int
+    security: str
+
+
+class Join(Strict):
+    ssid: Annotated[str, Meta(min_length=1, max_length=64)]
+    password: Secret = ""
+    hidden: bool = False
+
+
+class Forget(Strict):
+    ssid: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Ssh(Strict):
@@ -566,10 +596,53 @@ async def describe(desk: Desk, visit: Visit) -> About:
     return await asyncio.to_thread(about, desk.car, desk.address.fingerprint)
 
 
+async def examine(desk: Desk, visit: Visit) -> list[doctor.Finding]:
+    return await asyncio.to_thread(doctor.examine, desk.car.settings)
+
+
 async def network(desk: Desk, visit: Visit) -> Network:
-    reason = "hotlap does not manage the Wi-Fi of this machine; set it up in the system."
-    addresses = desk.car.network or desk.address.addresses
-    return Network(addresses, desk.address.names, None, reason)
+    wireless = desk.car.wireless
+    found = desk.car.network or desk.address.addresses, desk.address.names
+    if wireless is None:
+        return Network(*found, None, NO_WIFI)
+    try:
+        wifi, known = await wireless.wifi(), await wireless.known()
+        places = tuple(await wireless.addresses())
+    except DeviceError as error:
+        return Network(*found, None, str(error))
+    if not wifi.available:
+        return Network(places, desk.address.names, None, "This car has no Wi-Fi adapter, or it is switched off.")
+    state = WifiState(wifi.available, wifi.ssid, wifi.strength, wifi.connecting, wifi.hardware_address, tuple(known))
+    return Network(places, desk.address.names, state, "")
+
+
+async def networks(desk: Desk, visit: Visit) -> list[InReach]:
+    """Raises DeviceError or Refusal."""
+    if desk.car.wireless is None:
+        raise Refusal(NO_WIFI)
+    return [InReach(seen.ssid, seen.strength, seen.security.value) for seen in await desk.car.wireless.scan()]
+
+
+async def join(desk: Desk, visit: Visit) -> dict[str, str]:
+    await change_network(desk, visit.person, visit.body.ssid, visit.body.password, visit.body.hidden)
+    return {}
+
+
+async def change_network(desk: Desk, person: Session, ssid: str, password: str, hidden: bool = False) -> None:
+    """Take the car, which must stand, to another network. Raises what Car.join raises, and NotYours."""
+    desk.wheel.take(person)
+    if desk.car.engaged:
+        raise Refusal("Stop the car before it changes the network.")
+    # Who asked for it may be cut off by it.
+    await asyncio.shield(desk.car.join(ssid, password, hidden))
+
+
+async def forget(desk: Desk, visit: Visit) -> dict[str, str]:
+    desk.wheel.take(visit.person)
+    if desk.car.wireless is None:
+        raise Refusal(NO_WIFI)
+    await desk.car.wireless.forget(visit.body.ssid)
+    return {}
 
 
 async def ssh(desk: Desk, visit: Visit) -> Ssh:
@@ -646,7 +719,11 @@ ROUTES: Final = (
     Route("GET", "/api/v1/calibration", "The trim of both wires", calibration, Trims),
     Route("PUT", "/api/v1/calibration/{wire}", "Store a trim; the car must stand", calibrate, Trims, Trim),
     Route("GET", "/api/v1/about", "What this car and its computer are", describe, About),
+    Route("GET", "/api/v1/doctor", "What is wired, found, permitted and working", examine, list[doctor.Finding]),
     Route("GET", "/api/v1/network", "Where the car can be found", network, Network),
+    Route("GET", "/api/v1/network/seen", "The Wi-Fi networks in reach", networks, list[InReach]),
+    Route("POST", "/api/v1/network/join", "Join a Wi-Fi network; the car must stand", join, Obeyed, Join),
+    Route("POST", "/api/v1/network/forget", "Forget a Wi-Fi network", forget, Obeyed, Forget),
     Route("GET", "/api/v1/ssh", "Whether an SSH server answers", ssh, Ssh),
     Route("GET", "/api/v1/light", "The tail light's colour", light, Lit),
     Route("PUT", "/api/v1/light", "Colour the tail light", paint, Lit, Light),

@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 FRONTEND: Final = Path(__file__).parent / "frontend" / "dist"
 LARGEST_BODY: Final = 64 << 10
+CABLE: Final = ("deepracer.aws", "hotlap.local")
+"""The car's names at the other end of its USB cable."""
 ANYWHERE: Final = ("0.0.0.0", "::", "")
 LOOK_ROUND: Final = 10.0
 """Seconds between two looks at the addresses of this machine."""
@@ -99,7 +101,7 @@ async def console(
     root = car.store.root
     names = mdns.names(root, socket.gethostname())
     addresses = addresses_of(settings.host)
-    papers = await asyncio.to_thread(certificate.ensure, root, names, addresses, datetime.now(UTC))
+    papers = await asyncio.to_thread(certificate.ensure, root, (*names, *CABLE), addresses, datetime.now(UTC))
     said = DaemonLog()
     logging.getLogger().addHandler(said)
     room = room or (lambda: shutil.disk_usage(root).free)
@@ -185,7 +187,7 @@ async def _stay_found(desk: Desk, host: str, port: int, context: ssl.SSLContext)
         fingerprint = address.fingerprint
         try:
             root, now = desk.car.store.root, datetime.now(UTC)
-            papers = await asyncio.to_thread(certificate.ensure, root, address.names, found, now)
+            papers = await asyncio.to_thread(certificate.ensure, root, (*address.names, *CABLE), found, now)
             context.load_cert_chain(papers.path)
             fingerprint = papers.fingerprint
         except OSError as error:
@@ -260,7 +262,7 @@ class Office:
 
     def _know_addresses(self) -> None:
         address = self._desk.address
-        names = {"localhost", "127.0.0.1", "::1", *address.names, *addresses_of(self._host)}
+        names = {"localhost", "127.0.0.1", "::1", *CABLE, *address.names, *addresses_of(self._host)}
         names = {_bracketed(name.lower()) for name in names}
         bare = names if self.port == 443 else set()
         self._hosts = frozenset({f"{name}:{self.port}" for name in names} | bare)

@@ -39,7 +39,6 @@ MODEL: Final = "model"
 """The name of every model; what differs is its folder's."""
 LOGS: Final = {"SYS": "system", "ROS": "daemon"}
 NO_SSH: Final = "hotlap cannot switch the SSH server of this car."
-NO_WIFI: Final = "hotlap does not manage the Wi-Fi of this machine; set it up in the system."
 NO_UPDATE: Final = "No updater is set up on this car; install new software by hand."
 REFUSALS: Final = (
     Refusal,
@@ -135,7 +134,7 @@ class StockApi:
             ("GET", "/api/is_usb_connected", self._usb),
             ("GET", "/api/get_network_details", self._network),
             ("GET", "/api/available_wifi_info", self._wifi),
-            ("*", "/api/wifi_reset", self._refuse_wifi),
+            ("*", "/api/wifi_reset", self._wifi_reset),
             ("GET", "/api/supported_apis", self._supported),
             ("GET", "/api/get_time", self._time),
             ("GET", "/route", self._route),
@@ -420,13 +419,25 @@ class StockApi:
 
     async def _network(self, visit: Visit) -> Answer:
         found = await api.network(self._desk, visit)
-        return _done(is_usb_connected=False, SSID="", ip_address=", ".join(found.addresses))
+        ssid = (found.wifi.ssid or "") if found.wifi else ""
+        return _done(is_usb_connected=False, SSID=ssid, ip_address=", ".join(found.addresses))
 
     async def _wifi(self, visit: Visit) -> list[Answer]:
-        return []
+        if self._car.wireless is None:
+            return []
+        return [
+            {"ssid": seen.ssid, "strength": min(1 + seen.strength // 30, 4), "security_info": seen.security.value}
+            for seen in await self._car.wireless.scan()
+        ]
 
-    async def _refuse_wifi(self, visit: Visit) -> NoReturn:
-        raise Refusal(NO_WIFI)
+    async def _wifi_reset(self, visit: Visit) -> Answer:
+        body = await _object(visit)
+        ssid, password = body.get("wifi_name"), body.get("wifi_password", "")
+        if not isinstance(ssid, str) or not isinstance(password, str):
+            raise Malformed("wifi_name and wifi_password must be texts")
+        await api.change_network(self._desk, visit.person, ssid, password)
+        found = await api.network(self._desk, visit)
+        return _done(ip_address=", ".join(found.addresses))
 
     async def _supported(self, visit: Visit) -> Answer:
         return _done(supported_apis=sorted({path for _, path, _ in self.routes()}))

@@ -511,7 +511,10 @@ def test_the_tail_light_and_the_facts_are_on_the_settings_page(page: Page, simul
     page.get_by_role("button", name="Save").click()
     until(lambda: simulator.ask("GET", "light")["green"] == 130)
     expect(page.get_by_text("simulated car")).to_be_visible()
-    expect(page.get_by_text(simulator.ask("GET", "about")["openvino"])).to_be_visible()
+    check_up = page.get_by_role("region", name="Check-up")
+    check_up.get_by_role("button", name="Look").click()
+    expect(check_up.get_by_role("listitem").filter(has_text="OpenVINO")).to_contain_text("Well", timeout=20_000)
+    expect(page.get_by_text(simulator.ask("GET", "about")["openvino"], exact=True)).to_be_visible()
 
 
 def test_logs_are_live_filtered_and_downloaded(page: Page, simulator: Simulator) -> None:

@@ -86,7 +86,8 @@ export type About = {
   certificate: { fingerprint: string };
 };
 
-export type Network = { addresses: string[]; names: string[]; wifi: unknown; reason: string };
+export type Wifi = { ssid: string | null; strength: number | null; hardware_address: string | null; known: string[] };
+export type Network = { addresses: string[]; names: string[]; wifi: Wifi | null; reason: string };
 
 export type News = {
   t: number;

@@ -48,12 +48,14 @@ function doing(): string {
   return { autonomous: "Driving", manual: "Driving by hand", calibration: "Calibrating" }[now.mode];
 }
 
+const LOW = 3 / 11; // of the battery, as the car's own lamp has it
+
 function Battery() {
   const charge = state.value?.battery;
   if (about.value?.battery === false) return <p id="battery">no battery gauge</p>;
   if (charge === null || charge === undefined) return about.value ? <p id="battery">no battery</p> : null;
   return (
-    <p id="battery" class={charge < 0.2 ? "low" : ""}>
+    <p id="battery" class={charge <= LOW ? "low" : ""}>
       <span class="cell" aria-hidden="true"><i style={{ width: `${100 * charge}%` }} /></span>
       <span><span class="unseen">Battery </span><b>{Math.round(100 * charge)} %</b></span>
     </p>

@@ -50,6 +50,7 @@ export function Settings() {
         <TailLight />
         <RemoteShell />
         <Description />
+        <CheckUp />
       </div>
     </div>
   );
@@ -215,6 +216,48 @@ function Description() {
       {now?.certificate.fingerprint && (
         <p class="hint">SHA-256. Your browser shows the same figures when this page really comes from the car.</p>
       )}
+    </Card>
+  );
+}
+
+type Finding = { what: string; state: "ok" | "warn" | "bad" | "absent"; sentence: string; advice: string };
+
+const VERDICTS: Record<Finding["state"], string> = { ok: "Well", warn: "Doubtful", bad: "Wrong", absent: "Not there" };
+
+function CheckUp() {
+  const findings = useSignal<Finding[] | null>(null);
+  const busy = useSignal(false);
+  const problem = useSignal("");
+
+  async function look() {
+    busy.value = true;
+    problem.value = "";
+    try {
+      findings.value = await ask<Finding[]>("GET", "/api/v1/doctor", undefined, 30);
+    } catch (error) {
+      problem.value = sentence(error);
+    }
+    busy.value = false;
+  }
+
+  return (
+    <Card id="check-up" title="Check-up">
+      <p class="hint" role="status">
+        {busy.value ? "Looking at the car." : "What is wired, found, permitted and working. Nothing moves."}
+      </p>
+      {findings.value && (
+        <ul class="findings">
+          {findings.value.map(({ what, state, sentence, advice }) => (
+            <li key={what} class={state}>
+              <b>{what}</b> <span class="badge">{VERDICTS[state]}</span>
+              <p>{sentence}</p>
+              {advice && <p class="hint">{advice}</p>}
+            </li>
+          ))}
+        </ul>
+      )}
+      <p class="problem" role="alert">{problem}</p>
+      <div class="row"><button type="button" disabled={busy.value} onClick={() => void look()}>Look</button></div>
     </Card>
   );
 }

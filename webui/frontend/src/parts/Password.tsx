@@ -3,9 +3,17 @@
 import { useSignal, type Signal } from "@preact/signals";
 import { admit, ask, sentence, session } from "../link";
 
-type FieldWish = { id: string; label: string; value: Signal<string>; shown: boolean; complete: string; hint?: string };
+type FieldWish = {
+  id: string;
+  label: string;
+  value: Signal<string>;
+  shown: boolean;
+  complete: string;
+  hint?: string;
+  optional?: boolean;
+};
 
-export function PasswordField({ id, label, value, shown, complete, hint }: FieldWish) {
+export function PasswordField({ id, label, value, shown, complete, hint, optional = false }: FieldWish) {
   return (
     <div class="field">
       <label for={id}>{label}</label>
@@ -16,7 +24,7 @@ export function PasswordField({ id, label, value, shown, complete, hint }: Field
         autocomplete={complete}
         autocapitalize="off"
         spellcheck={false}
-        required
+        required={!optional}
         aria-describedby={hint ? `${id}-hint` : undefined}
         onInput={({ currentTarget }) => (value.value = currentTarget.value)}
       />
