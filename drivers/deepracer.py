@@ -13,6 +13,7 @@ from drivers.lights import CarLights, status_lamps, sysfs_tail
 from drivers.network_manager import NetworkManager
 from drivers.pwm_sysfs import STOCK
 from drivers.rig import Lamp, Options, Rig, Wires
+from drivers.system import System
 
 
 def open_rig(options: Options, root: Path = Path("/"), bus: Callable[[Path], Bus] = open_bus) -> Rig:
@@ -30,5 +31,6 @@ def open_rig(options: Options, root: Path = Path("/"), bus: Callable[[Path], Bus
         lights=CarLights({**status_lamps(root), Lamp.TAIL: sysfs_tail(STOCK, root)}),
         network=network,
         wireless=network,
+        system=System(),
         drives=True,
     )

@@ -15,6 +15,7 @@ from drivers.lights import CarLights, pca9685_tail, sysfs_tail
 from drivers.network_manager import NetworkManager
 from drivers.pwm_sysfs import PI
 from drivers.rig import Lamp, Options, Rig, Wires
+from drivers.system import System
 
 
 def open_rig(options: Options, root: Path = Path("/"), bus: Callable[[Path], Bus] = open_bus) -> Rig:
@@ -42,5 +43,6 @@ def open_rig(options: Options, root: Path = Path("/"), bus: Callable[[Path], Bus
         lights=CarLights({Lamp.TAIL: tail}),
         network=network,
         wireless=network,
+        system=System(),
         drives=True,
     )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from drivers.signals import ActuatorCommand, Frame, LidarScan
 
-if TYPE_CHECKING:  # that module needs this one
+if TYPE_CHECKING:  # those modules need this one
+    from drivers.system import System
     from drivers.wifi import Wireless
 
 
@@ -138,6 +139,8 @@ class Rig:
     network: Network | None = None
     wireless: Wireless | None = None
     """The network again, where the car can choose one."""
+    system: System | None = None
+    """The computer, where the car may change it."""
     drives: bool = False
     """Whether USB drives are plugged into this car, which does then what they ask for."""
 
@@ -148,6 +151,6 @@ class Rig:
 
     async def close(self) -> None:
         """Close all, last first. The wires belong to the governor, which releases them itself."""
-        for device in (self.wireless, self.lidar, *reversed(self.cameras)):
+        for device in (self.system, self.wireless, self.lidar, *reversed(self.cameras)):
             if device is not None:
                 await device.close()

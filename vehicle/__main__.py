@@ -118,7 +118,7 @@ def open_rig(settings: Settings) -> Rig:
 
 async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibration_store.Remembered) -> None:
     store = ModelStore(state, settings.inference.device)
-    car = Car(settings, store, remembered.calibration, rig.fittings, wireless=rig.wireless)
+    car = Car(settings, store, remembered.calibration, rig.fittings, wireless=rig.wireless, system=rig.system)
     if remembered.fault:
         car.fault("calibration", remembered.fault)
     here = asyncio.current_task()

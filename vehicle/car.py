@@ -19,6 +19,7 @@ from drivers.battery import LOW
 from drivers.lights import CarFacts, Connection
 from drivers.rig import DeviceError, Fittings
 from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
+from drivers.system import System
 from drivers.wifi import Wireless
 from inference.actions import throttle_for_stick
 from inference.package import ModelPackage, PackageError
@@ -94,6 +95,7 @@ class Car:
         fittings: Fittings = Fittings(),  # noqa: B008 - it is frozen
         *,
         wireless: Wireless | None = None,
+        system: System | None = None,
         open_policy: Callable[[ModelPackage], Policy] | None = None,
     ) -> None:
         self.settings, self.store, self.fittings = settings, store, fittings
@@ -103,7 +105,7 @@ class Car:
         self.driver: Driver | None = None
         self.loading: str | None = None
         self.stopped_because: str | None = None
-        self.wireless = wireless
+        self.wireless, self.system = wireless, system
         self._receiving = False
         self.connection = Connection.OFF
         """How the Wi-Fi is, as its lamp tells it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import tarfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ from msgspec import Meta, Struct
 
 from calibration.calibration import DEFAULT, Calibration, CalibrationError, Channel, pulse_of, units_of
 from drivers.rig import DeviceError
+from drivers.system import System, time_zones
 from inference.actions import DiscreteActions
 from inference.package import ModelPackage, PackageError, name_of
 from vehicle import doctor
@@ -41,6 +43,7 @@ UPLOAD_FLOOR: Final = 256 << 20
 HEAD: Final = 512
 """Bytes at the beginning of a file by which an archive is known."""
 FULL: Final = "The disk is full: delete a model first."
+NO_SYSTEM: Final = "hotlap cannot change the settings of this machine; change them in the system."
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -294,7 +297,46 @@ class Forget(Strict):
 
 
 class Ssh(Strict):
-    enabled: bool | None
+    """`reason` says why it cannot be switched here."""
+
+    enabled: bool
+    switchable: bool
+    reason: str
+
+
+class Switch(Strict):
+    enabled: bool
+
+
+class HostName(Strict):
+    """`reason` says why it cannot be changed here."""
+
+    name: str
+    changeable: bool
+    reason: str
+
+
+class Name(Strict):
+    name: Annotated[str, Meta(min_length=1, max_length=63)]
+
+
+class TimeZone(Strict):
+    """`zone` is empty where it is not known; `zones` are those to choose from."""
+
+    zone: str
+    zones: tuple[str, ...]
+    changeable: bool
+    reason: str
+
+
+class Zone(Strict):
+    zone: Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class Power(Strict):
+    """Whether the console can restart the car and switch it off, and why not."""
+
+    available: bool
     reason: str
 
 
@@ -646,13 +688,105 @@ async def forget(desk: Desk, visit: Visit) -> dict[str, str]:
 
 
 async def ssh(desk: Desk, visit: Visit) -> Ssh:
+    system = desk.car.system
+    if system is None:
+        return Ssh(await _ssh_answers(), False, NO_SYSTEM)
+    try:
+        return Ssh(await system.ssh(), True, "")
+    except DeviceError as error:
+        return Ssh(await _ssh_answers(), False, str(error))
+
+
+async def _ssh_answers() -> bool:
     try:
         async with asyncio.timeout(1.0):
             _, writer = await asyncio.open_connection("127.0.0.1", 22)
-        writer.close()
     except (OSError, TimeoutError):
-        return Ssh(False, "No SSH server answers on this car; hotlap cannot switch it here.")
-    return Ssh(True, "An SSH server answers on this car; hotlap cannot switch it here.")
+        return False
+    writer.close()
+    return True
+
+
+async def switch_ssh(desk: Desk, visit: Visit) -> Ssh:
+    await change_ssh(desk, visit.person, visit.body.enabled)
+    return await ssh(desk, visit)
+
+
+async def change_ssh(desk: Desk, person: Session, on: bool) -> None:
+    """Raises NotYours, Refusal or DeviceError."""
+    # Who goes away meanwhile has switched it all the same.
+    await asyncio.shield(_system(desk, person).switch_ssh(on))
+
+
+async def host_name(desk: Desk, visit: Visit) -> HostName:
+    system = desk.car.system
+    if system is None:
+        return HostName(socket.gethostname(), False, NO_SYSTEM)
+    try:
+        return HostName(await system.host_name(), True, "")
+    except DeviceError as error:
+        return HostName(socket.gethostname(), False, str(error))
+
+
+async def rename(desk: Desk, visit: Visit) -> HostName:
+    await _system(desk, visit.person).rename(visit.body.name)
+    return await host_name(desk, visit)
+
+
+async def time_zone(desk: Desk, visit: Visit) -> TimeZone:
+    system = desk.car.system
+    zones = tuple(await asyncio.to_thread(time_zones))
+    if system is None:
+        return TimeZone(_zone_here(), zones, False, NO_SYSTEM)
+    try:
+        return TimeZone(await system.time_zone(), zones, True, "")
+    except DeviceError as error:
+        return TimeZone(_zone_here(), zones, False, str(error))
+
+
+def _zone_here() -> str:
+    return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+
+
+async def set_time_zone(desk: Desk, visit: Visit) -> TimeZone:
+    await _system(desk, visit.person).set_time_zone(visit.body.zone)
+    return await time_zone(desk, visit)
+
+
+async def power(desk: Desk, visit: Visit) -> Power:
+    if desk.car.system is None:
+        return Power(False, NO_SYSTEM)
+    try:
+        await desk.car.system.check_power()
+    except DeviceError as error:
+        return Power(False, str(error))
+    return Power(True, "")
+
+
+async def reboot(desk: Desk, visit: Visit) -> dict[str, str]:
+    await _system_at_rest(desk, visit.person).reboot()
+    return {}
+
+
+async def power_off(desk: Desk, visit: Visit) -> dict[str, str]:
+    await _system_at_rest(desk, visit.person).power_off()
+    return {}
+
+
+def _system(desk: Desk, person: Session) -> System:
+    """The car's computer, for whoever may have the wheel. Raises NotYours or Refusal."""
+    desk.wheel.take(person)
+    if desk.car.system is None:
+        raise Refusal(NO_SYSTEM)
+    return desk.car.system
+
+
+def _system_at_rest(desk: Desk, person: Session) -> System:
+    """The same, while the car stands. Raises NotYours or Refusal."""
+    system = _system(desk, person)
+    if desk.car.engaged:
+        raise Refusal("Stop the car first.")
+    return system
 
 
 async def light(desk: Desk, visit: Visit) -> Lit:
@@ -724,7 +858,15 @@ ROUTES: Final = (
     Route("GET", "/api/v1/network/seen", "The Wi-Fi networks in reach", networks, list[InReach]),
     Route("POST", "/api/v1/network/join", "Join a Wi-Fi network; the car must stand", join, Obeyed, Join),
     Route("POST", "/api/v1/network/forget", "Forget a Wi-Fi network", forget, Obeyed, Forget),
-    Route("GET", "/api/v1/ssh", "Whether an SSH server answers", ssh, Ssh),
+    Route("GET", "/api/v1/ssh", "Whether SSH is on", ssh, Ssh),
+    Route("PUT", "/api/v1/ssh", "Switch SSH, also for the next starts", switch_ssh, Ssh, Switch),
+    Route("GET", "/api/v1/host_name", "The computer's host name", host_name, HostName),
+    Route("PUT", "/api/v1/host_name", "Give the computer another host name", rename, HostName, Name),
+    Route("GET", "/api/v1/time_zone", "The computer's time zone, and those to choose from", time_zone, TimeZone),
+    Route("PUT", "/api/v1/time_zone", "Put the computer into another time zone", set_time_zone, TimeZone, Zone),
+    Route("GET", "/api/v1/power", "Whether the car can be restarted and switched off from here", power, Power),
+    Route("POST", "/api/v1/reboot", "Restart the computer; the car must stand", reboot, Obeyed, Nothing),
+    Route("POST", "/api/v1/power_off", "Switch the computer off; the car must stand", power_off, Obeyed, Nothing),
     Route("GET", "/api/v1/light", "The tail light's colour", light, Lit),
     Route("PUT", "/api/v1/light", "Colour the tail light", paint, Lit, Light),
     Route("GET", "/api/v1/logs/{which}", "The latest entries of a log: daemon or system", logs, Page, query=LogQuery),

@@ -38,7 +38,7 @@ WIRES: Final = {"angle": "steering", "throttle": "throttle"}
 MODEL: Final = "model"
 """The name of every model; what differs is its folder's."""
 LOGS: Final = {"SYS": "system", "ROS": "daemon"}
-NO_SSH: Final = "hotlap cannot switch the SSH server of this car."
+SSH_PASSWORD: Final = "hotlap cannot set the password of SSH: type passwd over SSH, or at the car's keyboard."
 NO_UPDATE: Final = "No updater is set up on this car; install new software by hand."
 REFUSALS: Final = (
     Refusal,
@@ -126,10 +126,10 @@ class StockApi:
             ("*", "/api/begin_software_update", self._refuse_update),
             ("GET", "/api/server_ready", self._ready),
             ("GET", "/api/isSshEnabled", self._ssh),
-            ("GET!", "/api/enableSsh", self._refuse_ssh),
-            ("GET!", "/api/disableSsh", self._refuse_ssh),
+            ("GET!", "/api/enableSsh", self._enable_ssh),
+            ("GET!", "/api/disableSsh", self._disable_ssh),
             ("GET", "/api/isSshDefaultPasswordChanged", self._ssh_password),
-            ("*", "/api/resetSshPassword", self._refuse_ssh),
+            ("*", "/api/resetSshPassword", self._refuse_ssh_password),
             ("GET", r"/api/logs/{type}/{lines:\d+}", self._logs),
             ("GET", "/api/is_usb_connected", self._usb),
             ("GET", "/api/get_network_details", self._network),
@@ -392,13 +392,21 @@ class StockApi:
 
     async def _ssh(self, visit: Visit) -> Answer:
         found = await api.ssh(self._desk, visit)
-        return _done(isSshEnabled=bool(found.enabled), reason=found.reason)
+        return _done(isSshEnabled=found.enabled, reason=found.reason)
+
+    async def _enable_ssh(self, visit: Visit) -> Answer:
+        await api.change_ssh(self._desk, visit.person, True)
+        return await self._ssh(visit)
+
+    async def _disable_ssh(self, visit: Visit) -> Answer:
+        await api.change_ssh(self._desk, visit.person, False)
+        return await self._ssh(visit)
 
     async def _ssh_password(self, visit: Visit) -> Answer:
-        return {"success": False, "isDefaultSshPasswordChanged": False, "reason": NO_SSH}
+        return {"success": False, "isDefaultSshPasswordChanged": False, "reason": SSH_PASSWORD}
 
-    async def _refuse_ssh(self, visit: Visit) -> NoReturn:
-        raise Refusal(NO_SSH)
+    async def _refuse_ssh_password(self, visit: Visit) -> NoReturn:
+        raise Refusal(SSH_PASSWORD)
 
     async def _logs(self, visit: Visit) -> Answer:
         kind, lines = visit.request.match_info["type"], int(visit.request.match_info["lines"][:6])

@@ -1,15 +1,15 @@
-// Settings: the network, the password, the tail light, and what this car is.
+// Settings: the network, the password, the tail light, the computer, and what this car is.
 
 import { useSignal } from "@preact/signals";
-import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { about, ask, lock, sentence, type About } from "../link";
 import { Addresses } from "../parts/Addresses";
+import { Card } from "../parts/Card";
+import { Computer, RemoteShell } from "../parts/Computer";
 import { Dialog } from "../parts/Dialog";
 import { NewPassword } from "../parts/Password";
 import { bytes } from "../words";
 
-type Ssh = { enabled: boolean | null; reason: string };
 type Colour = { red: number; green: number; blue: number };
 type Light = Colour & { available: boolean; reason: string | null };
 
@@ -31,15 +31,6 @@ const unhex = (code: string): Colour => {
   return { red, green, blue };
 };
 
-function Card({ id, title, children }: { id: string; title: string; children: ComponentChildren }) {
-  return (
-    <section class="card" id={id} aria-labelledby={`${id}-title`}>
-      <h2 class="large" id={`${id}-title`}>{title}</h2>
-      {children}
-    </section>
-  );
-}
-
 export function Settings() {
   return (
     <div class="page">
@@ -49,6 +40,7 @@ export function Settings() {
         <Password />
         <TailLight />
         <RemoteShell />
+        <Computer />
         <Description />
         <CheckUp />
       </div>
@@ -156,23 +148,6 @@ function TailLight() {
       )}
       <p class="hint" role="status">{said}</p>
       <p class="problem" role="alert">{problem}</p>
-    </Card>
-  );
-}
-
-function RemoteShell() {
-  const ssh = useSignal<Ssh | null>(null);
-  useEffect(() => {
-    ask<Ssh>("GET", "/api/v1/ssh").then(
-      (answer) => (ssh.value = answer),
-      (error) => (ssh.value = { enabled: null, reason: sentence(error) }),
-    );
-  }, []);
-  const { enabled, reason } = ssh.value ?? { enabled: null, reason: "" };
-  return (
-    <Card id="ssh" title="SSH">
-      <p>{!ssh.value ? "" : enabled === null ? "Unknown" : enabled ? "Enabled" : "Disabled"}</p>
-      <p class="hint">{reason}</p>
     </Card>
   );
 }
