@@ -381,7 +381,7 @@ class Car:
             updating=self._receiving,
             failed=not self.engaged and self.stopped_because is not None,
             wifi=self.connection,
-            low_battery=self.battery is not None and self.battery <= LOW,
+            low_battery=self.battery is not None and self.battery < LOW,
         )
 
     def fault(self, device: str, sentence: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 from typing import Final
 
+from drivers.battery import LOCKED, LOW
 from drivers.lights import Connection, Light, lamps
 from drivers.rig import Battery, Camera, DeviceError, Lamp, Lidar, Lights, Network, Rig
 from drivers.signals import Action, Observation
@@ -215,7 +216,15 @@ async def _look(device: str, car: Car, reading: Coroutine[None, None, None]) -> 
 
 
 async def _read_battery(battery: Battery, car: Car) -> None:
-    car.battery = await battery.read()
+    try:
+        car.battery = charge = await battery.read()
+    except DeviceError:
+        car.battery = None
+        raise
+    if charge is None:
+        raise DeviceError(LOCKED)
+    if charge < LOW:
+        raise DeviceError("The drive battery is low: change it soon, before it locks itself.")
 
 
 async def _read_network(network: Network, car: Car) -> None:

@@ -347,9 +347,19 @@ def test_an_empty_battery_is_shown_and_never_invented(jump: Jump, store: ModelSt
     async def unplug() -> None:
         async with driving(store, Steady()) as bench:
             assert bench.car.snapshot().battery == 1.0
-            bench.rig.faults.battery = None
+            lights = bench.rig.rig.lights
+            assert isinstance(lights, SimLights)
+            for charge, sentence, warns in ((0.2, "is low: change it soon", True), (None, "locked itself", False)):
+                bench.rig.faults.battery = charge
+                await asyncio.sleep(daemon.SURVEY + 1)
+                assert bench.car.snapshot().battery == charge
+                assert sentence in bench.car.snapshot().faults[0]
+                assert bench.car.facts.low_battery is warns
+            bench.rig.faults.battery = 3 / 11
             await asyncio.sleep(daemon.SURVEY + 1)
-            assert bench.car.snapshot().battery is None
+            assert bench.car.snapshot().faults == ()
+            assert lights.shown[Lamp.POWER] == (0, 0, 255)
+            assert lights.shown[Lamp.VEHICLE] == (0, 0, 0)
 
     jump(unplug())
 

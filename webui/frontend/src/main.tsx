@@ -55,7 +55,7 @@ function Battery() {
   if (about.value?.battery === false) return <p id="battery">no battery gauge</p>;
   if (charge === null || charge === undefined) return about.value ? <p id="battery">no battery</p> : null;
   return (
-    <p id="battery" class={charge <= LOW ? "low" : ""}>
+    <p id="battery" class={charge < LOW ? "low" : ""}>
       <span class="cell" aria-hidden="true"><i style={{ width: `${100 * charge}%` }} /></span>
       <span><span class="unseen">Battery </span><b>{Math.round(100 * charge)} %</b></span>
     </p>
