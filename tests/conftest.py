@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +21,44 @@ SAMPLE = Path(__file__).parent.parent / "vehicle" / "sample.tar.gz"
 settings.register_profile("nightly", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if profile := os.environ.get("HYPOTHESIS_PROFILE"):
     settings.load_profile(profile)
+
+SECRETS = (
+    "three odd walruses",
+    "correct horse battery",
+    "wrong horse",
+    "seven blue teapots",
+    "nobody else measures here",
+)
+"""What tests give as passwords and keys: no log may hold them."""
+
+
+class Eavesdropper(logging.Handler):
+    """Remembers who has logged a secret, and not the secret."""
+
+    def __init__(self, secrets: tuple[str, ...] = SECRETS) -> None:
+        super().__init__()
+        self._secrets = secrets
+        self.caught: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = f"{record.getMessage()} {record.exc_info!r} {record.exc_text}"
+        if any(secret in said for secret in self._secrets):
+            self.caught.append(f"{record.name}, {record.filename}:{record.lineno}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def eavesdropper() -> Iterator[Eavesdropper]:
+    """Listens to everything that this process logs while it tests; a secret in it fails the last test."""
+    ear = Eavesdropper()
+    logging.getLogger().addHandler(ear)
+    yield ear
+    logging.getLogger().removeHandler(ear)
+    assert ear.caught == [], "a password or key was logged"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--car", type=Path, metavar="SETTINGS", help="test the real car of this settings file, too")
+
 
 Jump: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]
 

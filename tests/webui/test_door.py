@@ -611,15 +611,3 @@ async def test_no_secret_reaches_a_log_or_a_file(
 
 
 # The promises -------------------------------------------------------------------------------------------------------
-
-
-def test_every_promise_names_tests_that_there_are() -> None:
-    root = Path(__file__).parents[2]
-    folders = {"package": "inference", "quarantine": "inference", "main": "vehicle"}
-    named = re.findall(r"`(\w+)::(\w+)`", (root / "docs" / "security.md").read_text())
-    assert len(named) > 60
-    for file, test in named:
-        text = (
-            root / "tests" / folders.get(file, "webui") / f"test_{file.replace('stock', 'stock_api')}.py"
-        ).read_text()
-        assert f"def {test}(" in text, (file, test)

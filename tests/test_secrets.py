@@ -1,0 +1,24 @@
+"""What listens for secrets in the logs hears them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.conftest import SECRETS, Eavesdropper
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_a_log_is_caught_and_not_repeated(secret: str) -> None:
+    ear = Eavesdropper()
+    log = logging.Logger("somebody")
+    log.addHandler(ear)
+    log.info("the key is %s", secret)
+    log.info("nothing to see")
+    try:
+        raise OSError(f"refused: {secret}")
+    except OSError:
+        log.exception("it failed")
+    assert len(ear.caught) == 2
+    assert all(said.startswith("somebody, test_secrets.py:") and secret not in said for said in ear.caught)
