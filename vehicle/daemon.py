@@ -110,7 +110,7 @@ async def glow(lights: Lights, car: Car) -> None:
             continue
         car.well("lights")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if math.isinf(pause) else pause):
+            async with asyncio.timeout(None if math.isinf(pause) else max(pause, 0.001)):
                 await changed.wait()
 
 
@@ -135,6 +135,9 @@ async def think(car: Car) -> None:
         except TimeoutError:
             if turn == car.turn:
                 car.stop(f"No picture came for {SILENCE} s; check the camera.")
+            continue
+        if turn == car.turn and loop.time() - observation.t > SILENCE:
+            car.stop(f"A part of what the model sees is older than {SILENCE} s; check the LiDAR.")
             continue
         # A quarter of a period of tolerance: pictures come on a grid of their own.
         if turn == car.turn and observation.t >= due - period / 4:

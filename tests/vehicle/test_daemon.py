@@ -734,3 +734,19 @@ async def test_a_car_without_lights_refuses_a_colour(store: ModelStore) -> None:
 def test_a_damaged_colour_is_the_default(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "led_values.json").write_bytes(text)
     assert tail.load(tmp_path / "led_values.json") == tail.DEFAULT
+
+
+def test_a_part_that_stays_old_stops_the_car_which_waits_for_a_start(jump: Jump, store: ModelStore) -> None:
+    async def age() -> None:
+        async with driving(store, Steady()) as bench:
+            seen = bench.car.observations.value
+            assert seen is not None
+            bench.rig.faults.camera_frozen = True
+            for _ in range(8):  # new pictures beside a scan that does not come any more
+                bench.car.observations.put(seen)
+                await asyncio.sleep(0.1)
+            assert not bench.car.engaged
+            assert "older than 0.5 s; check the LiDAR" in str(bench.car.stopped_because)
+            assert not bench.moving()
+
+    jump(age())
