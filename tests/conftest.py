@@ -27,7 +27,10 @@ SECRETS = (
     "correct horse battery",
     "wrong horse",
     "seven blue teapots",
-    "nobody else measures here",
+    "seven blue windmills",
+    "old tram, green hat",
+    "right-password",
+    "canary-password",
 )
 """What tests give as passwords and keys: no log may hold them."""
 
@@ -41,7 +44,10 @@ class Eavesdropper(logging.Handler):
         self.caught: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = f"{record.getMessage()} {record.exc_info!r} {record.exc_text}"
+        try:
+            said = self.format(record)  # with the causes of what was raised
+        except (TypeError, ValueError):
+            said = f"{record.msg} {record.args!r}"
         if any(secret in said for secret in self._secrets):
             self.caught.append(f"{record.name}, {record.filename}:{record.lineno}")
 
@@ -51,6 +57,7 @@ def eavesdropper() -> Iterator[Eavesdropper]:
     """Listens to everything that this process logs while it tests; a secret in it fails the last test."""
     ear = Eavesdropper()
     logging.getLogger().addHandler(ear)
+    logging.getLogger().setLevel(logging.INFO)  # as on a car
     yield ear
     logging.getLogger().removeHandler(ear)
     assert ear.caught == [], "a password or key was logged"

@@ -20,5 +20,10 @@ def test_a_secret_in_a_log_is_caught_and_not_repeated(secret: str) -> None:
         raise OSError(f"refused: {secret}")
     except OSError:
         log.exception("it failed")
-    assert len(ear.caught) == 2
+    try:
+        raise ValueError("it failed") from OSError(f"refused: {secret}")
+    except ValueError:
+        log.exception("it failed again")
+    log.info("%d", secret)
+    assert len(ear.caught) == 4
     assert all(said.startswith("somebody, test_secrets.py:") and secret not in said for said in ear.caught)

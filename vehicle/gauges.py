@@ -65,6 +65,6 @@ class Gauges:
 def _rate(times: deque[float], now: float) -> float:
     """Events a second over the latest two seconds; 0 when none came within one."""
     recent = [t for t in times if now - t <= 2.0]
-    if len(recent) < 2 or now - recent[-1] > 1.0:
+    if len(recent) < 2 or now - recent[-1] > 1.0 or recent[-1] == recent[0]:
         return 0.0
     return (len(recent) - 1) / (recent[-1] - recent[0])

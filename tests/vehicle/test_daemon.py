@@ -19,13 +19,14 @@ from calibration.calibration import DEFAULT, Calibration, Channel
 from drivers.rig import Camera, Fittings, Lamp, Rig
 from drivers.signals import NEUTRAL, Action, ActuatorCommand, Frame, Observation
 from inference.actions import OutputError
-from inference.package import ModelPackage, PackageError, read
+from inference.package import ModelPackage, PackageError
 from inference.policy import Policy
 from sim_stub import track
 from sim_stub.rig import SimLights, SimRig
 from sim_stub.wires import Pulse, Tape
 from sim_stub.world import World
 from tests.conftest import Jump
+from tests.vehicle.making import make_store
 from vehicle import daemon, tail
 from vehicle.car import EVENTS, Car, Refusal
 from vehicle.gate import DriveMode
@@ -88,16 +89,8 @@ class Bench:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
-    """Two models that nothing but their names tells apart; the policies come from the tests."""
-    store = ModelStore(tmp_path / "store")
-    for name in ("one", "two"):
-        draft = tmp_path / name
-        draft.mkdir()
-        (draft / "model.pb").write_bytes(name.encode())
-        (draft / "model_metadata.json").write_text('{"action_space": [{"steering_angle": 30, "speed": 1}]}')
-        package = draft.rename(tmp_path / "store" / "packages" / read(draft, name).digest)
-        (tmp_path / "store" / "models" / name).symlink_to(Path("..") / "packages" / package.name)
-    return store
+    """Two models that nothing but their names tells apart."""
+    return make_store(tmp_path, one=("FRONT_FACING_CAMERA",), two=("FRONT_FACING_CAMERA",))
 
 
 @contextlib.asynccontextmanager

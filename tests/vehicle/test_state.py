@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from drivers.signals import Action
 from vehicle.gate import DriveMode
+from vehicle.gauges import Gauges
+from vehicle.mailbox import Mailbox
 from vehicle.state import Latencies, Rates, Spread, VehicleState
 
 modest = settings(max_examples=80, deadline=None)
@@ -126,3 +128,14 @@ def test_a_spread_lies_among_its_samples_in_order(samples: list[float]) -> None:
     assert spread.p50 <= spread.p99
     assert sum(sample <= spread.p50 for sample in samples) >= len(samples) / 2
     assert sum(sample <= spread.p99 for sample in samples) >= len(samples) * 0.99
+
+
+def test_events_of_one_moment_have_no_rate() -> None:
+    mailbox = Mailbox.create()
+    gauges = Gauges(mailbox)
+    for _ in range(2):
+        gauges.decided(1.0, 0.01)
+    assert gauges.rates(1.5).inference == 0.0
+    gauges.decided(1.1, 0.01)
+    assert gauges.rates(1.5).inference == pytest.approx(20.0)
+    mailbox.close()
