@@ -26,25 +26,13 @@ from vehicle.car import Car
 from vehicle.gate import DriveMode
 from vehicle.settings import Console
 from webui import certificate, mdns, stock_api
-from webui.api import (
-    COOKIE,
-    ROUTES,
-    STATUS,
-    STOCK_COOKIE,
-    Address,
-    Desk,
-    Locked,
-    Malformed,
-    Route,
-    Visit,
-    enter,
-    leave,
-    sentence,
-)
+from webui.api import ROUTES
 from webui.auth import Attempts, Password, Session, Sessions, TooManyAttempts
+from webui.desk import COOKIE, STATUS, STOCK_COOKIE, Address, Desk, Locked, Malformed, Route, Visit, sentence
 from webui.link import Link
 from webui.logs import DaemonLog
 from webui.openapi import described
+from webui.people import enter, leave
 from webui.stock_api import StockApi, Tokens
 from webui.trackside import Trackside
 from webui.wheel import Wheel

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from vehicle.car import Event, Refusal
 from vehicle.gate import LIMITS, DriveMode
-from webui.api import Desk, Model, described
 from webui.auth import Session
+from webui.desk import Desk
+from webui.garage import Model, described
 from webui.shared import PATIENCE, Line, Shared
 from webui.trackside import Standing
 from webui.wheel import NotYours

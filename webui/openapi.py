@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from webui.api import COOKIE, Route
+from webui.desk import COOKIE, Route
 
 PARAMETERS = {
     "name": {"type": "string", "minLength": 1, "maxLength": 100},

@@ -21,10 +21,11 @@ from inference.package import PackageError
 from vehicle.car import Refusal
 from vehicle.gate import DriveMode
 from vehicle.models import ModelExists, ModelMissing
-from webui import api
+from webui import api, computer, garage, people
 from webui.about import about
-from webui.api import STOCK_COOKIE, Desk, Malformed, NoArchive, Replace, TooLarge, Visit, sentence
 from webui.auth import TooManyAttempts, WeakPassword
+from webui.desk import STOCK_COOKIE, Desk, Malformed, NoArchive, TooLarge, Visit, sentence
+from webui.garage import Replace
 from webui.link import Link
 from webui.wheel import NotYours
 
@@ -285,8 +286,8 @@ class StockApi:
 
     # Models -----------------------------------------------------------------------------------------------------
 
-    async def _described(self) -> list[api.Model]:
-        return api.described(self._car, await asyncio.to_thread(self._car.store.installed))
+    async def _described(self) -> list[garage.Model]:
+        return garage.described(self._car, await asyncio.to_thread(self._car.store.installed))
 
     async def _models(self, visit: Visit) -> Answer:
         models = [
@@ -349,7 +350,7 @@ class StockApi:
         if not isinstance(name, str) or not name.endswith(".tar.gz"):
             return {"success": False, "message": "Failed to upload the model. Not a .tar.gz file"}
         try:
-            await api.install(self._desk, part, None, api.name_of_upload(name), Replace(replace=True))
+            await garage.install(self._desk, part, None, garage.name_of_upload(name), Replace(replace=True))
         except REFUSALS as error:
             return {"success": False, "message": sentence(error)}
         return {"success": True, "message": "Model uploaded successfully to your vehicle"}
@@ -365,7 +366,7 @@ class StockApi:
 
     async def _is_installed(self, visit: Visit) -> Answer:
         name = visit.request.query.get("filename", "")
-        installed = bool(name) and api.name_of_upload(name) in await asyncio.to_thread(self._car.store.names)
+        installed = bool(name) and garage.name_of_upload(name) in await asyncio.to_thread(self._car.store.names)
         return {"success": installed, "message": "Model is installed" if installed else "Model is not installed"}
 
     # Settings ---------------------------------------------------------------------------------------------------
@@ -376,7 +377,7 @@ class StockApi:
         if not isinstance(old, str) or not isinstance(new, str):
             raise Malformed("old_password and new_password must be texts")
         try:
-            cookie, _ = await api.change_password(self._desk, visit, old, new)
+            cookie, _ = await people.change_password(self._desk, visit, old, new)
         except Refusal as error:
             raise Refusal("The password is incorrect. Provide your current password.") from error
         return signed_in(_done(), cookie)
@@ -391,15 +392,15 @@ class StockApi:
         return _done()
 
     async def _ssh(self, visit: Visit) -> Answer:
-        found = await api.ssh(self._desk, visit)
+        found = await computer.ssh(self._desk, visit)
         return _done(isSshEnabled=found.enabled, reason=found.reason)
 
     async def _enable_ssh(self, visit: Visit) -> Answer:
-        await api.change_ssh(self._desk, visit.person, True)
+        await computer.change_ssh(self._desk, visit.person, True)
         return await self._ssh(visit)
 
     async def _disable_ssh(self, visit: Visit) -> Answer:
-        await api.change_ssh(self._desk, visit.person, False)
+        await computer.change_ssh(self._desk, visit.person, False)
         return await self._ssh(visit)
 
     async def _ssh_password(self, visit: Visit) -> Answer:
@@ -426,7 +427,7 @@ class StockApi:
         return _done(is_usb_connected=False)
 
     async def _network(self, visit: Visit) -> Answer:
-        found = await api.network(self._desk, visit)
+        found = await computer.network(self._desk, visit)
         ssid = (found.wifi.ssid or "") if found.wifi else ""
         return _done(is_usb_connected=False, SSID=ssid, ip_address=", ".join(found.addresses))
 
@@ -443,8 +444,8 @@ class StockApi:
         ssid, password = body.get("wifi_name"), body.get("wifi_password", "")
         if not isinstance(ssid, str) or not isinstance(password, str):
             raise Malformed("wifi_name and wifi_password must be texts")
-        await api.change_network(self._desk, visit.person, ssid, password)
-        found = await api.network(self._desk, visit)
+        await computer.change_network(self._desk, visit.person, ssid, password)
+        found = await computer.network(self._desk, visit)
         return _done(ip_address=", ".join(found.addresses))
 
     async def _supported(self, visit: Visit) -> Answer:

@@ -22,8 +22,8 @@ from sim_stub.dynamics import IDEAL, Command
 from sim_stub.race import Status
 from sim_stub.rules import RaceType, Rules
 from sim_stub.track import load
+from tests.browser import QUIET
 from tests.inference.making import metadata, onnx, package
-from tests.webui.test_page import QUIET
 
 SAMPLE = Path(__file__).parents[2] / "vehicle" / "sample.tar.gz"
 CHROMIUM = shutil.which("chromium")

@@ -13,7 +13,7 @@ import pytest
 from calibration.calibration import DEFAULT
 from drivers.mounts import Drive, DriveError, Folder
 from drivers.wifi import Wireless
-from tests.webui.test_network import KEY, Air
+from tests.air import KEY, Air
 from vehicle.car import Car
 from vehicle.drives import serve
 from vehicle.models import ModelStore

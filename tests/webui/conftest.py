@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 import pytest_asyncio
-from aiohttp import ClientSession, ClientTimeout, CookieJar, TCPConnector
+from aiohttp import ClientSession
 
+from tests.webui.visits import HERE, PASSWORD, Enter, new_car, stranger, unlock
+from vehicle.car import Car
+from webui.app import console
 from webui.auth import Password
-
-PASSWORD = "three odd walruses"
-Enter: TypeAlias = Callable[..., Awaitable[ClientSession]]
 
 
 @pytest.fixture(scope="session")
@@ -34,21 +33,6 @@ def password(kept_password: Path, tmp_path: Path) -> Password:
     return found
 
 
-def stranger(address: str, **options: object) -> ClientSession:
-    """Somebody who has not unlocked anything, and takes any certificate."""
-    jar = CookieJar(unsafe=True)
-    connector = TCPConnector(ssl=False, limit=0)
-    timeout = ClientTimeout(total=20)
-    return ClientSession(address, cookie_jar=jar, connector=connector, timeout=timeout, **options)  # type: ignore[arg-type]
-
-
-async def unlock(visitor: ClientSession, name: str = "Anna", password: str = PASSWORD) -> None:
-    """Log in; every later request carries the session's token."""
-    async with visitor.post("/api/v1/login", json={"password": password, "name": name}) as answer:
-        assert answer.status == 200, await answer.text()
-        visitor.headers["X-CSRF-Token"] = (await answer.json())["csrf"]
-
-
 @pytest_asyncio.fixture
 async def enter() -> AsyncIterator[Enter]:
     """`await enter(address, name)`: somebody who has unlocked the console there."""
@@ -60,3 +44,22 @@ async def enter() -> AsyncIterator[Enter]:
             return visitor
 
         yield come
+
+
+@pytest_asyncio.fixture
+async def car(state: Path) -> AsyncIterator[Car]:
+    """A car that nobody drives: what it sees is what the test shows it."""
+    car = new_car(state)
+    yield car
+    car.close()
+
+
+@pytest_asyncio.fixture
+async def address(car: Car, password: Password) -> AsyncIterator[str]:
+    async with console(car, HERE, password) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def browser(address: str, enter: Enter) -> ClientSession:
+    return await enter(address)

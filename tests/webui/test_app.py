@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,80 +15,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import pytest_asyncio
 from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse, WSCloseCode, WSServerHandshakeError
-from numpy.typing import NDArray
 from yarl import URL
 
-from calibration.calibration import DEFAULT
-from drivers.signals import NEUTRAL, Action, Frame, Observation
+from drivers.signals import NEUTRAL, Action, Observation
 from inference.package import ModelPackage
 from inference.policy import Policy
-from sim_stub import track
-from sim_stub.rig import SimRig
-from sim_stub.wires import Tape
-from sim_stub.world import World
-from tests.webui.conftest import Enter, stranger, unlock
-from vehicle import daemon
+from tests.webui.visits import HERE, Enter, driving, filming, new_car, picture, stranger, unlock, until
 from vehicle.car import Car
-from vehicle.governor import in_this_loop
-from vehicle.models import ModelStore
-from vehicle.settings import Console, Drive, Settings
+from vehicle.settings import Console
 from vehicle.state import VehicleState
 from webui.app import console
 from webui.auth import Password
-
-HERE = Console(port=0)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def new_car(state: Path, open_policy: Callable[[ModelPackage], Policy] | None = None) -> Car:
-    return Car(Settings(drive=Drive(max_speed=1.0)), ModelStore(state), DEFAULT, open_policy=open_policy)
-
-
-@pytest_asyncio.fixture
-async def car(state: Path) -> AsyncIterator[Car]:
-    """A car that nobody drives: what it sees is what the test shows it."""
-    car = new_car(state)
-    yield car
-    car.close()
-
-
-@pytest_asyncio.fixture
-async def address(car: Car, password: Password) -> AsyncIterator[str]:
-    async with console(car, HERE, password) as address:
-        yield address
-
-
-@pytest_asyncio.fixture
-async def browser(address: str, enter: Enter) -> ClientSession:
-    return await enter(address)
-
-
-@asynccontextmanager
-async def driving(state: Path, wires: Path) -> AsyncIterator[tuple[Car, SimRig]]:
-    """The simulated car on its track, under the daemon, ready to start."""
-    car = new_car(state)
-    world = World(track.load("reinvent_base"), Tape(wires), asyncio.get_running_loop().time())
-    rig = SimRig(world, wires)
-    loops = asyncio.create_task(daemon.run(rig.rig, car, in_this_loop))
-    try:
-        await car.load("sample")
-        await until(lambda: car.observations.value and car.mailbox.report())
-        yield car, rig
-    finally:
-        loops.cancel()
-        await asyncio.wait([loops])
-        car.close()
-
-
-def picture(grey: int = 128, height: int = 120, width: int = 160) -> NDArray[np.uint8]:
-    return np.full((height, width, 3), grey, np.uint8)
 
 
 async def error_of(answer: ClientResponse) -> str:
@@ -312,24 +250,6 @@ class Viewer:
 async def watching(browser: ClientSession) -> AsyncIterator[Viewer]:
     async with browser.get("/camera.mjpeg") as answer:
         yield Viewer(answer)
-
-
-@asynccontextmanager
-async def filming(car: Car, make: Callable[[int], NDArray[np.uint8]], rate: float = 100.0) -> AsyncIterator[list[int]]:
-    """A camera in the test's hand; the value counts its pictures."""
-    count = [0]
-
-    async def film() -> None:
-        while True:
-            count[0] += 1
-            car.saw(0, Frame(asyncio.get_running_loop().time(), make(count[0])))
-            await asyncio.sleep(1 / rate)
-
-    task = asyncio.create_task(film())
-    try:
-        yield count
-    finally:
-        task.cancel()
 
 
 async def test_two_viewers_see_the_same_pictures_and_not_too_many(browser: ClientSession, car: Car) -> None:

@@ -19,15 +19,27 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from yarl import URL
 
-from tests.webui.conftest import PASSWORD, Enter, stranger, unlock
-from tests.webui.test_app import new_car
-from tests.webui.visits import Way, ask, empty_desk, every_way, news, refused, say, tree
+from tests.webui.visits import (
+    PASSWORD,
+    Enter,
+    Way,
+    ask,
+    empty_desk,
+    every_way,
+    new_car,
+    news,
+    refused,
+    say,
+    stranger,
+    tree,
+    unlock,
+)
 from vehicle.car import Car
 from vehicle.gate import DriveMode
 from vehicle.settings import Console
-from webui.api import COOKIE, STOCK_COOKIE, Desk
 from webui.app import HEADERS, console
 from webui.auth import MOST_A_MINUTE, Password
+from webui.desk import COOKIE, STOCK_COOKIE, Desk
 from webui.link import Link
 from webui.stock_api import StockApi
 

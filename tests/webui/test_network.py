@@ -13,57 +13,15 @@ from playwright.async_api import async_playwright, expect
 
 from calibration.calibration import DEFAULT
 from drivers.lights import Connection
-from drivers.wifi import NotFound, Place, Security, Seen, Wifi, WrongPassword
-from tests.webui.conftest import PASSWORD, Enter
-from tests.webui.test_app import HERE
-from tests.webui.test_page import CHROMIUM, QUIET
-from tests.webui.visits import ask, refused
+from tests.air import KEY, Air
+from tests.browser import CHROMIUM, QUIET
+from tests.webui.visits import HERE, PASSWORD, Enter, ask, refused
 from vehicle.car import Car
 from vehicle.gate import DriveMode
 from vehicle.models import ModelStore
 from vehicle.settings import Settings
 from webui.app import console
 from webui.auth import Password
-
-KEY = "correct horse battery"
-
-
-class Air:
-    """A Wireless with two networks in reach."""
-
-    def __init__(self) -> None:
-        self.on: str | None = None
-        self.joined: list[str] = []
-
-    async def addresses(self) -> list[str]:
-        return ["192.168.7.3"] if self.on else []
-
-    async def places(self) -> list[Place]:
-        return [Place("wlan0", address) for address in await self.addresses()]
-
-    async def wifi(self) -> Wifi:
-        return Wifi(True, self.on, 70 if self.on else None, False, "02:00:00:00:00:01")
-
-    async def scan(self) -> list[Seen]:
-        return [Seen("Pit lane", 90, Security.WPA2), Seen("Café", 31, Security.OPEN)]
-
-    async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
-        if ssid not in ("Pit lane", "Café"):
-            raise NotFound(f"No network named {ssid} is in reach.")
-        if ssid == "Pit lane" and password != KEY:
-            raise WrongPassword("Pit lane refuses the password; type it again.")
-        self.on = ssid
-        self.joined.append(ssid)
-
-    async def forget(self, ssid: str) -> None:
-        self.joined.remove(ssid)
-        self.on = None
-
-    async def known(self) -> list[str]:
-        return self.joined
-
-    async def close(self) -> None:
-        pass
 
 
 @asynccontextmanager

@@ -30,9 +30,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from tests.webui.conftest import PASSWORD
-from tests.webui.test_app import new_car
-from tests.webui.visits import Way, empty_desk, every_way
+from tests.webui.visits import PASSWORD, Way, empty_desk, every_way, new_car
 from webui.api import ROUTES
 from webui.auth import Password
 from webui.openapi import described

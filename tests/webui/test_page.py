@@ -22,22 +22,13 @@ from calibration import store as calibration_store
 from calibration.calibration import Calibration, Channel, pulse_of
 from drivers.signals import ActuatorCommand
 from sim_stub.wires import Tape
-from tests.webui.conftest import PASSWORD
+from tests.browser import CHROMIUM, QUIET
+from tests.webui.visits import PASSWORD
 from vehicle.state import VehicleState
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "webui" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 STOCK = ROOT.parent / "shared" / "data"
-CHROMIUM = shutil.which("chromium")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-]
 PAGES = ("", "models", "calibration", "calibration/steering", "calibration/speed", "settings", "logs")
 ANY_CERTIFICATE = ssl.create_default_context()
 ANY_CERTIFICATE.check_hostname = False

@@ -27,21 +27,30 @@ from drivers.rig import Fittings
 from drivers.signals import NEUTRAL, Action, ActuatorCommand, Observation
 from inference.package import ModelPackage
 from inference.policy import Policy
-from sim_stub.rig import SimRig
 from tests.inference import making
-from tests.webui.conftest import PASSWORD, Enter, stranger
-from tests.webui.test_app import driving, filming, new_car, picture, until
-from tests.webui.visits import ask, models_of, say
+from tests.webui.visits import (
+    HERE,
+    PASSWORD,
+    REST,
+    Enter,
+    ask,
+    filming,
+    models_of,
+    new_car,
+    picture,
+    pulses,
+    say,
+    stranger,
+    track_day,
+    until,
+)
 from vehicle.car import Car
 from vehicle.gate import DriveMode
 from vehicle.models import ModelStore
-from vehicle.settings import Console, Settings
+from vehicle.settings import Settings
 from webui.app import console
 from webui.auth import Password
 from webui.stock_api import TOKEN_LIFE, Tokens
-
-HERE = Console(port=0, upload_mb=1)
-REST = ActuatorCommand(1_450_000, 1_446_000)
 
 
 class Client:
@@ -93,19 +102,6 @@ async def clients(address: str, count: int = 1) -> AsyncIterator[list[Client]]:
         for client in found:
             assert (await client.login())[0] == 200
         yield found
-
-
-@pytest_asyncio.fixture
-async def car(state: Path) -> AsyncIterator[Car]:
-    car = new_car(state)
-    yield car
-    car.close()
-
-
-@pytest_asyncio.fixture
-async def address(car: Car, password: Password) -> AsyncIterator[str]:
-    async with console(car, HERE, password) as address:
-        yield address
 
 
 @pytest_asyncio.fixture
@@ -219,18 +215,6 @@ async def test_every_route_of_the_stock_car_answers(client: Client) -> None:
 
 
 # Driving ------------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def track_day(state: Path, wires: Path, password: Password) -> AsyncIterator[tuple[Car, SimRig, str]]:
-    async with driving(state, wires) as (car, rig), console(car, HERE, password, rig) as address:
-        yield car, rig, address
-
-
-def pulses(rig: SimRig) -> ActuatorCommand:
-    latest = rig.tape.latest()
-    assert latest is not None
-    return latest.command
 
 
 async def test_a_manual_command_moves_the_car_and_dies_after_a_second(

@@ -18,18 +18,16 @@ from playwright.async_api import async_playwright, expect
 from calibration.calibration import DEFAULT
 from drivers.bus import SystemBus
 from drivers.system import System
+from tests.browser import CHROMIUM, QUIET
 from tests.drivers.system_services import Services, machine
-from tests.webui.conftest import PASSWORD, Enter
-from tests.webui.test_app import HERE
-from tests.webui.test_page import CHROMIUM, QUIET
-from tests.webui.visits import ask, refused
+from tests.webui.visits import HERE, PASSWORD, Enter, ask, refused
 from vehicle.car import Car
 from vehicle.gate import DriveMode
 from vehicle.models import ModelStore
 from vehicle.settings import Settings
-from webui.api import NO_SYSTEM
 from webui.app import console
 from webui.auth import Password
+from webui.computer import NO_SYSTEM
 
 ORDERS = [
     ("PUT", "/api/v1/ssh", {"enabled": True}),

@@ -6,20 +6,40 @@ import asyncio
 import hashlib
 import re
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from aiohttp import ClientSession, ClientWebSocketResponse
+import numpy as np
+from aiohttp import ClientSession, ClientTimeout, ClientWebSocketResponse, CookieJar, TCPConnector
+from numpy.typing import NDArray
 from yarl import URL
 
+from calibration.calibration import DEFAULT
+from drivers.signals import ActuatorCommand, Frame
+from inference.package import ModelPackage
+from inference.policy import Policy
+from sim_stub import track
+from sim_stub.rig import SimRig
+from sim_stub.wires import Tape
+from sim_stub.world import World
+from vehicle import daemon
 from vehicle.car import Car
-from webui.api import Address, Desk
-from webui.app import Office
+from vehicle.governor import in_this_loop
+from vehicle.models import ModelStore
+from vehicle.settings import Console, Drive, Settings
+from webui.app import Office, console
 from webui.auth import Attempts, Password, Sessions
+from webui.desk import Address, Desk
 from webui.logs import DaemonLog
 from webui.wheel import Wheel
 
+PASSWORD = "three odd walruses"
+Enter: TypeAlias = Callable[..., Awaitable[ClientSession]]
+HERE = Console(port=0, upload_mb=1)
+REST = ActuatorCommand(1_450_000, 1_446_000)
 PLACES = {
     "name": "sample",
     "wire": "steering",
@@ -145,3 +165,83 @@ async def closing(page: ClientWebSocketResponse, seconds: float = 2.0) -> int | 
         async for _ in page:
             pass
     return page.close_code
+
+
+def stranger(address: str, **options: object) -> ClientSession:
+    """Somebody who has not unlocked anything, and takes any certificate."""
+    jar = CookieJar(unsafe=True)
+    connector = TCPConnector(ssl=False, limit=0)
+    timeout = ClientTimeout(total=20)
+    return ClientSession(address, cookie_jar=jar, connector=connector, timeout=timeout, **options)  # type: ignore[arg-type]
+
+
+async def unlock(visitor: ClientSession, name: str = "Anna", password: str = PASSWORD) -> None:
+    """Log in; every later request carries the session's token."""
+    async with visitor.post("/api/v1/login", json={"password": password, "name": name}) as answer:
+        assert answer.status == 200, await answer.text()
+        visitor.headers["X-CSRF-Token"] = (await answer.json())["csrf"]
+
+
+# A car, its console, a track ---------------------------------------------------------------------------------------
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def new_car(state: Path, open_policy: Callable[[ModelPackage], Policy] | None = None) -> Car:
+    return Car(Settings(drive=Drive(max_speed=1.0)), ModelStore(state), DEFAULT, open_policy=open_policy)
+
+
+@asynccontextmanager
+async def driving(state: Path, wires: Path) -> AsyncIterator[tuple[Car, SimRig]]:
+    """The simulated car on its track, under the daemon, ready to start."""
+    car = new_car(state)
+    world = World(track.load("reinvent_base"), Tape(wires), asyncio.get_running_loop().time())
+    rig = SimRig(world, wires)
+    loops = asyncio.create_task(daemon.run(rig.rig, car, in_this_loop))
+    try:
+        await car.load("sample")
+        await until(lambda: car.observations.value and car.mailbox.report())
+        yield car, rig
+    finally:
+        loops.cancel()
+        await asyncio.wait([loops])
+        car.close()
+
+
+@asynccontextmanager
+async def track_day(state: Path, wires: Path, password: Password) -> AsyncIterator[tuple[Car, SimRig, str]]:
+    """A simulated car on its track, its console open."""
+    async with driving(state, wires) as (car, rig), console(car, HERE, password, rig) as address:
+        yield car, rig, address
+
+
+def pulses(rig: SimRig) -> ActuatorCommand:
+    latest = rig.tape.latest()
+    assert latest is not None
+    return latest.command
+
+
+def picture(grey: int = 128, height: int = 120, width: int = 160) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), grey, np.uint8)
+
+
+@asynccontextmanager
+async def filming(car: Car, make: Callable[[int], NDArray[np.uint8]], rate: float = 100.0) -> AsyncIterator[list[int]]:
+    """A camera in the test's hand; the value counts its pictures."""
+    count = [0]
+
+    async def film() -> None:
+        while True:
+            count[0] += 1
+            car.saw(0, Frame(asyncio.get_running_loop().time(), make(count[0])))
+            await asyncio.sleep(1 / rate)
+
+    task = asyncio.create_task(film())
+    try:
+        yield count
+    finally:
+        task.cancel()
