@@ -40,8 +40,6 @@ COMMANDS: Final = {
     "doctor": "say what is wired, found, permitted and working, and what to do where it is not",
 }
 DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
-
-
 PASSWORD: Final = "password.json"
 ASSET_TAG: Final = Path("/sys/class/dmi/id/chassis_asset_tag")
 
