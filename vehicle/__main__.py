@@ -77,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             with claim(state):
                 asyncio.run(_run(settings, rig, state, remembered))
+    except asyncio.CancelledError:
+        return 0  # the service manager has ended it
     except (SettingsError, OSError, GovernorLost) as error:
         print(f"hotlap-car: {error}", file=sys.stderr)
         return 3 if isinstance(error, GovernorLost) else 2

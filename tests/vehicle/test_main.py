@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from vehicle.__main__ import main
 from webui.auth import Password
 from webui.certificate import FILE
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -48,3 +53,21 @@ def test_a_car_that_nobody_knows_is_told_in_one_sentence(
 ) -> None:
     assert main([command, "--settings", str(settings)]) == 2
     assert capsys.readouterr().err.startswith("hotlap-car: The car 'nobody:knows' is not known: ")
+
+
+def test_a_car_of_which_nothing_is_wired_says_so_and_ends_when_told_to(tmp_path: Path) -> None:
+    (tmp_path / "hotlap.toml").write_text(
+        f'[car]\nrig = "drivers.deepracer:open_rig"\nstate = "{tmp_path / "state"}"\n[console]\nport = 0\n'
+    )
+    command = [sys.executable, "-m", "vehicle", "run", "--settings", str(tmp_path / "hotlap.toml")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        while not any("servo and motor do not take their pulses" in line for line in said):
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=20)
+        assert process.returncode == 0
+    assert "Traceback" not in "".join(said) + rest
+    assert any("camera" in line for line in said)
