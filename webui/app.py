@@ -12,7 +12,7 @@ import shutil
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -111,7 +111,13 @@ async def console(
         office.admit(settings.host, port)
         if settings.redirect:
             await _listen(porter, settings.host, settings.redirect)
-        for chore in (office.sweep(), _stay_found(desk, settings.host, port, context)):
+
+        def announce(address: Address) -> AbstractAsyncContextManager[None]:
+            if not _is_open(settings.host):
+                return contextlib.nullcontext()
+            return mdns.announced(address.names, address.addresses, port, address.fingerprint)
+
+        for chore in (office.sweep(), stay_found(desk, lambda: addresses_of(settings.host), announce, context)):
             stack.push_async_callback(_end, asyncio.create_task(chore))
         name = names[0] if settings.host in ANYWHERE else _bracketed(settings.host)
         yield f"https://{name}:{port}/"
@@ -162,16 +168,22 @@ def _obstacle(host: str, port: int, error: OSError) -> str:
     return f"The console cannot listen on {host}, port {port}: {error.strerror or error}."
 
 
-async def _stay_found(desk: Desk, host: str, port: int, context: ssl.SSLContext) -> None:
-    """Announce the console's names; after a move to another network anew, with a certificate for it."""
+async def stay_found(
+    desk: Desk,
+    find: Callable[[], tuple[str, ...]],
+    announce: Callable[[Address], AbstractAsyncContextManager[None]],
+    context: ssl.SSLContext,
+    every: float = LOOK_ROUND,
+) -> None:
+    """Keep the console announced; after a move to other addresses anew, with a certificate for them in `context`.
+
+    `find` is asked for this machine's addresses again after so many seconds.
+    """
     while True:
         address = desk.address
-        async with contextlib.AsyncExitStack() as stack:
-            if _is_open(host):
-                where = (address.names, address.addresses, port, address.fingerprint)
-                await stack.enter_async_context(mdns.announced(*where))
-            while (found := addresses_of(host)) == address.addresses:
-                await asyncio.sleep(LOOK_ROUND)
+        async with announce(address):
+            while (found := find()) == address.addresses:
+                await asyncio.sleep(every)
         fingerprint = address.fingerprint
         try:
             root, now = desk.car.store.root, datetime.now(UTC)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ import cv2
 import numpy as np
 import pytest
 from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse, WSCloseCode, WSServerHandshakeError
+from cryptography import x509
 from yarl import URL
 
-from drivers.signals import NEUTRAL, Action, Observation
+from drivers.signals import NEUTRAL, Action, LidarScan, Observation
 from inference.package import ModelPackage
 from inference.policy import Policy
-from tests.webui.visits import HERE, Enter, driving, filming, new_car, picture, stranger, unlock, until
+from tests.webui.visits import HERE, Enter, driving, empty_desk, filming, new_car, picture, stranger, unlock, until
 from vehicle.car import Car
 from vehicle.settings import Console
 from vehicle.state import VehicleState
-from webui.app import console
+from webui import certificate
+from webui.app import console, stay_found
 from webui.auth import Password
+from webui.desk import Address
 
 
 async def error_of(answer: ClientResponse) -> str:
@@ -375,3 +379,44 @@ async def test_the_page_follows_a_drive(state: Path, tmp_path: Path, password: P
                     pass
         assert not car.engaged
         assert car.snapshot().applied == NEUTRAL
+
+
+async def test_the_page_is_told_what_the_lidar_feels(browser: ClientSession, car: Car) -> None:
+    ranges = np.array([0.15, 1.23456, np.inf, 12.0], np.float32)
+    async with browser.ws_connect("/ws") as ws:
+        assert "scan" not in await ws.receive_json()
+        car.felt(LidarScan(asyncio.get_running_loop().time(), ranges))
+        while "scan" not in (message := await ws.receive_json()):
+            pass
+    assert message["scan"] == [0.15, 1.235, None, 12.0]
+
+
+async def test_after_a_move_the_console_has_a_certificate_for_its_new_address(
+    car: Car, password: Password, tmp_path: Path
+) -> None:
+    desk = empty_desk(car, password, tmp_path / "attempts.json")
+    now = datetime.now(UTC)
+    papers = certificate.ensure(car.store.root, ("hotlap-test.local",), ("192.0.2.2",), now)
+    desk.address = Address(("hotlap-test.local",), ("192.0.2.2",), papers.fingerprint)
+    here = ["192.0.2.2"]
+    told: list[Address] = []
+
+    @asynccontextmanager
+    async def announce(address: Address) -> AsyncIterator[None]:
+        told.append(address)
+        yield
+
+    context = certificate.context(papers)
+    staying = asyncio.create_task(stay_found(desk, lambda: tuple(here), announce, context, every=0.01))
+    await until(lambda: told)
+    here[0] = "198.51.100.7"
+    await until(lambda: len(told) == 2)
+    staying.cancel()
+    await asyncio.wait([staying])
+    assert desk.address.addresses == ("198.51.100.7",)
+    assert desk.address.fingerprint != papers.fingerprint
+    assert told[1] == desk.address
+    held = x509.load_pem_x509_certificate(papers.path.read_bytes()).extensions
+    names = held.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "198.51.100.7" in map(str, names.get_values_for_type(x509.IPAddress))
+    assert {"deepracer.aws", "hotlap.local"} <= set(names.get_values_for_type(x509.DNSName))

@@ -307,6 +307,24 @@ def test_what_is_no_model_is_refused_in_a_sentence_and_a_known_name_is_asked_abo
         expect(known).to_contain_text("Installed.", timeout=20_000)
 
 
+def test_what_is_dropped_on_the_page_is_uploaded(browser: Browser, simulator: Simulator) -> None:
+    with visit(browser, simulator, mild="Failed to load resource") as page:
+        page.get_by_role("link", name="Models").click()
+        expect(page.get_by_role("heading", name="sample")).to_be_visible()
+        dropped = page.evaluate_handle(
+            """() => {
+              const brought = new DataTransfer();
+              for (const name of ["one.tar.gz", "two.tar.gz"]) brought.items.add(new File(["no archive"], name));
+              return brought;
+            }"""
+        )
+        page.get_by_text("Drop model archives").dispatch_event("drop", {"dataTransfer": dropped})
+        uploads = page.get_by_role("region", name="Uploads").get_by_role("listitem")
+        expect(uploads).to_have_count(2)
+        for name in ("one", "two"):
+            expect(uploads.filter(has_text=name).get_by_role("status")).to_contain_text("This is no .tar.gz archive")
+
+
 # Driving by hand ----------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +383,34 @@ def test_a_page_that_freezes_is_neutral_within_half_a_second(manual: Page, simul
     manual.evaluate("setTimeout(() => { const end = Date.now() + 1500; while (Date.now() < end); }, 0)")
     until(simulator.at_rest, 1.0)
     manual.mouse.up()
+
+
+def test_a_hidden_page_lets_go(manual: Page, simulator: Simulator) -> None:
+    manual.locator("#pad").scroll_into_view_if_needed()
+    press_pad(manual, 0.5, 0.9)
+    until(lambda: not simulator.at_rest())
+    manual.evaluate(
+        """() => {
+          Object.defineProperty(document, "hidden", { value: true, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    until(simulator.at_rest, 0.5)
+    manual.mouse.up()
+
+
+def test_a_gamepad_drives(manual: Page, simulator: Simulator) -> None:
+    hold = """([steer, trigger]) => {
+      const button = (value) => ({ value, pressed: value > 0, touched: value > 0 });
+      const buttons = Array.from({ length: 17 }, (_, at) => button(at === 7 ? trigger : 0));
+      navigator.getGamepads = () => [{ mapping: "standard", axes: [steer, 0, 0, 0], buttons }];
+    }"""
+    rest = simulator.rest
+    manual.evaluate(hold, [-1, 0.8])
+    until(lambda: simulator.pulses().steering_ns > rest.steering_ns + 100_000)
+    assert simulator.pulses().throttle_ns < rest.throttle_ns - 50_000
+    manual.evaluate(hold, [0, 0])
+    until(simulator.at_rest, 0.5)
 
 
 def test_two_people_and_one_wheel(page: Page, browser: Browser, simulator: Simulator) -> None:
