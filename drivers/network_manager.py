@@ -7,11 +7,13 @@ import difflib
 import ipaddress
 import logging
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from dbus_fast import Variant
 
@@ -30,8 +32,12 @@ from drivers.wifi import (
     WifiError,
     WrongPassword,
 )
+from drivers.wifi_creds import tells_a_password
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DEADLINE: Final = 45.0
 """Seconds that a new network may take before the car goes back to the old one."""
@@ -39,6 +45,11 @@ RETURN: Final = 15.0
 """Seconds that the old network may take to be there again."""
 SEARCH: Final = 10.0
 """Seconds that a network that was not seen is looked for."""
+READY: Final = 30.0
+"""Seconds that an adapter may take to be there and to look around: at power-on it comes later than the car's daemon."""
+FRESH: Final = 20.0
+"""Seconds after which what was seen around is old."""
+_PAUSE: Final = 0.5
 
 _NM: Final = "org.freedesktop.NetworkManager"
 _ROOT: Final = "/org/freedesktop/NetworkManager"
@@ -89,16 +100,42 @@ class _Profile:
     password: str = field(repr=False)
 
 
+_NONSENSE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What comes of reading an answer that is none."""
+
+
+def _understood(verb: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Whatever NetworkManager answers, nothing but a DeviceError comes."""
+
+    @wraps(verb)
+    async def asked(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return await verb(*arguments, **options)
+        except _NONSENSE as error:
+            raise WifiError("NetworkManager answers what is no answer; restart it, or the car.") from error
+
+    return asked
+
+
 _NextSignal: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[str, list[Any]]]]
 
 
 class NetworkManager:
     """The Wireless of a machine that NetworkManager looks after. It lives on one event loop."""
 
-    def __init__(self, bus: SystemBus | None = None, deadline: float = DEADLINE, search: float = SEARCH) -> None:
-        """A network that is not joined within `deadline` seconds is given up; one not seen is sought for `search`."""
+    def __init__(
+        self,
+        bus: SystemBus | None = None,
+        deadline: float = DEADLINE,
+        search: float = SEARCH,
+        ready: float = READY,
+    ) -> None:
+        """A network that is not joined within `deadline` seconds is given up; one not seen is sought for `search`.
+
+        An adapter that is not ready within `ready` seconds is waited for no longer.
+        """
         self._bus = bus or SystemBus()
-        self._deadline, self._search = deadline, search
+        self._deadline, self._search, self._ready = deadline, search, ready
         self._changing = asyncio.Lock()
 
     async def close(self) -> None:
@@ -108,16 +145,18 @@ class NetworkManager:
     async def addresses(self) -> list[str]:
         return [place.address for place in await self.places()]
 
+    @_understood
     async def places(self) -> list[Place]:
         found: list[tuple[int, Place]] = []
         for device in await self._devices():
-            name = device.values.get("IpInterface") or device.values.get("Interface", "")
+            name = str(device.values.get("IpInterface") or device.values.get("Interface", ""))
             for version in (4, 6):
                 config = await self._look(device.values.get(f"Ip{version}Config", _NOTHING), f"{_NM}.IP{version}Config")
-                addresses = [entry["address"] for entry in config.get("AddressData", [])]
+                addresses = [str(entry["address"]) for entry in config.get("AddressData", [])]
                 found += [(version, Place(name, address)) for address in addresses if not _is_local(address)]
         return [place for _, place in sorted(found, key=lambda each: each[0])]
 
+    @_understood
     async def wifi(self) -> Wifi:
         device = await self._adapter()
         if device is None:
@@ -130,8 +169,10 @@ class NetworkManager:
             if ssid is None and (profile := await self._profile_of(device)):
                 ssid = _shown(await self._ssid(profile))
         connecting = _PREPARE <= device.state < _ACTIVATED
-        return Wifi(device.state >= _READY, ssid, strength, connecting, radio.get("HwAddress"))
+        hardware_address = str(radio["HwAddress"]) if "HwAddress" in radio else None
+        return Wifi(device.state >= _READY, ssid, strength, connecting, hardware_address)
 
+    @_understood
     async def scan(self) -> list[Seen]:
         device = await self._usable()
         await self._ask_to_scan(device)
@@ -140,9 +181,41 @@ class NetworkManager:
         seen = [Seen(name, point.strength, point.security) for name, point in best.items() if point.raw.strip(b"\0")]
         return sorted(seen, key=lambda each: (-each.strength, each.ssid))
 
+    @_understood
     async def known(self) -> list[str]:
         return sorted({_shown(raw) for _, raw in await self._profiles()})
 
+    async def ready(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._ready):
+                while not await self._is_ready():
+                    await asyncio.sleep(_PAUSE)
+
+    async def _is_ready(self) -> bool:
+        """Also where waiting would not help. Asks for a look around if that is what is missing."""
+        try:
+            return await self._has_looked()
+        except DeviceError as error:
+            log.debug("The Wi-Fi is not ready yet: %s", error)
+            return False
+
+    @_understood
+    async def _has_looked(self) -> bool:
+        device = await self._adapter()
+        if device is None:
+            return False
+        if device.state < _READY:
+            manager = await self._properties(_ROOT, _NM)
+            return not all(manager.get(f"Wireless{part}Enabled", True) for part in ("", "Hardware"))
+        if _PREPARE <= device.state <= _ACTIVATED:
+            return device.state == _ACTIVATED
+        looked = (await self._look(device.path, _RADIO)).get("LastScan")
+        if looked is None or 0 <= time.clock_gettime(time.CLOCK_BOOTTIME) - looked / 1000 < FRESH:
+            return True  # one before NetworkManager 1.12 does not tell when
+        await self._ask_to_scan(device)
+        return False
+
+    @_understood
     async def forget(self, ssid: str) -> None:
         profiles = [path for path, raw in await self._profiles() if _shown(raw) == ssid]
         if not profiles:
@@ -150,6 +223,7 @@ class NetworkManager:
         for path in profiles:
             await self._call(path, _PROFILE, "Delete")
 
+    @_understood
     async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
         async with self._changing:
             device = await self._usable()
@@ -178,19 +252,30 @@ class NetworkManager:
             reason = await _outcome(next_signal)
         if reason is not None:
             raise _refusal(ssid, reason)
-        [connectivity] = await self._call(_ROOT, _NM, "CheckConnectivity")
-        if connectivity == _PORTAL:
+        if await self._connectivity() == _PORTAL:
             raise LoginNeeded(f"The network {ssid!r} wants a person at a login page; the car needs one without.")
         await self._call(path, _PROFILE, "Save")
-        for other, raw in await self._profiles():
-            if raw == profile.raw and other != path:
-                await self._call(other, _PROFILE, "Delete")
+        try:
+            for other, raw in await self._profiles():
+                if raw == profile.raw and other != path:
+                    await self._call(other, _PROFILE, "Delete")
+        except (DeviceError, *_NONSENSE) as error:
+            log.warning("An old profile of the network could not be removed: %s", error)
+
+    async def _connectivity(self) -> int | None:
+        """None where it is not known: without the Internet the check takes longer than a call may."""
+        try:
+            [connectivity] = await self._call(_ROOT, _NM, "CheckConnectivity")
+        except (DeviceError, *_NONSENSE) as error:
+            log.info("Whether the network leads to the Internet is not known: %s", error)
+            return None
+        return int(connectivity) if isinstance(connectivity, int) else None
 
     async def _go_back(self, device: _Device, profile: _Profile, before: str | None) -> None:
         try:
             [path] = await self._call(f"{_ROOT}/Settings", _SETTINGS, "GetConnectionByUuid", "s", profile.id)
             await self._call(path, _PROFILE, "Delete")
-        except DeviceError as error:
+        except (DeviceError, *_NONSENSE) as error:
             log.info("Nothing of the new network to take back: %s", error)
         if before is None:
             return
@@ -200,7 +285,7 @@ class NetworkManager:
                 reason = await _outcome(next_signal)
             if reason is not None:
                 log.warning("The old network refused the car too (NetworkManager's reason %d)", reason)
-        except (DeviceError, TimeoutError) as error:
+        except (DeviceError, TimeoutError, *_NONSENSE) as error:
             log.warning("The car is not back on the old network yet: %s", str(error) or "it takes its time")
 
     # What is there
@@ -239,7 +324,7 @@ class NetworkManager:
     async def _points(self, paths: list[str]) -> list[_Point]:
         looks = await asyncio.gather(*(self._look(path, f"{_NM}.AccessPoint") for path in paths))
         return [
-            _Point(path, bytes(look["Ssid"]), min(int(look["Strength"]), 100), _security_of(look))
+            _Point(path, _raw(look["Ssid"]), min(int(look["Strength"]), 100), _security_of(look))
             for path, look in zip(paths, looks, strict=True)
             if look
         ]
@@ -306,7 +391,7 @@ class NetworkManager:
             [settings] = await self._call(profile, _PROFILE, "GetSettings")
         except NotFound:
             return b""
-        return bytes(settings.get("802-11-wireless", {}).get("ssid", b""))
+        return _raw(settings.get("802-11-wireless", {}).get("ssid", b""))
 
     # How it is asked
 
@@ -430,6 +515,8 @@ def _check_name(ssid: str) -> None:
         raise NotFound("The network's name holds half a character; type it anew.") from error
     if not 1 <= length <= 32:
         raise NotFound(f"The name of a network has 1 to 32 bytes; this one has {length}.")
+    if tells_a_password(ssid):
+        raise NotFound("No such network is in reach; its password seems to stand in its name: write it elsewhere.")
     if _CONTROL.search(ssid):
         raise NotFound("The network's name holds a character that cannot be typed; type it anew.")
 
@@ -446,6 +533,12 @@ def _check_password(password: str, may_be_short: bool) -> None:
         return
     if length > 63 or (length < 8 and not may_be_short):
         raise WrongPassword(f"A Wi-Fi password has 8 to 63 characters; this one has {length}.")
+
+
+def _raw(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError("no bytes")  # bytes(7) would be seven of them
+    return value
 
 
 def _shown(raw: bytes) -> str:

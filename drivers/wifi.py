@@ -96,6 +96,13 @@ class Wireless(Protocol):
         """The networks seen last, the strongest first, one of a name. Asks for a new look and does not wait for it."""
         ...
 
+    async def ready(self) -> None:
+        """Wait until there is an adapter that is on a network or has looked around, but not for ever.
+
+        What is wrong when it returns all the same, the next verb says; this one raises nothing.
+        """
+        ...
+
     async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
         """Join the network and remember it; on return the car has an address there.
 

@@ -6,6 +6,7 @@
 
 Also read: UTF-8, UTF-16 and Windows' old letters, every kind of line end and of quotation mark, `=` for the colon,
 capital keys, no quotation marks, several networks one after the other, and `hidden: yes` below a network that hides.
+A name is shown to everybody, so one that may hold a password is refused, not guessed at.
 
     CredsError (ValueError)   this is no such file; says in which line, and what to do
 """
@@ -15,10 +16,13 @@ from __future__ import annotations
 import codecs
 import difflib
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
 
 LARGEST_FILE: Final = 64 * 1024
+LONGEST_NAME: Final = 32
+"""Bytes of a network's name, IEEE 802.11-2020, 9.4.2.2."""
 
 _KEYS: Final = {
     **dict.fromkeys(("ssid", "network", "name", "network name"), "ssid"),
@@ -34,6 +38,12 @@ _AROUND: Final = rf"[\s{''.join(_QUOTES)}]*"
 _LINE: Final = re.compile(rf"{_AROUND}([^\W_]+(?:[ \t]+[^\W_]+)?){_AROUND}[{_COLONS}](.*)", re.DOTALL)
 _BARE: Final = re.compile(r"\s*(ssid|password)[ \t]+(.*)", re.DOTALL | re.IGNORECASE)
 _REST: Final = re.compile(r"\s*(#.*)?", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\x[0-9a-f]{2}")
+"""How a byte of a name that is not UTF-8 is shown, and so written."""
+_SECRETS: Final = ("password", "passwd", "passphrase", "pwd", "psk")
+_SETTINGS: Final = (*_KEYS, "pass", "key", "pw")
+_WORD: Final = re.compile(rf"([^\W_]+)({_AROUND}[{_COLONS}])?")
+_TWO: Final = re.compile("|".join(rf"[{kind}][\s,;/|]+[{kind}]" for kind in _QUOTES))
 _INVISIBLE: Final = "\ufeff\u200b\u200e\u200f\u2060"
 _FORMATS: Final = (
     (b"{\\rtf", "rich text"),
@@ -126,18 +136,55 @@ def _read_line(number: int, line: str) -> tuple[str, str] | None:
             f"did you mean {near[0]}?" if near else "write ssid: 'name' or password: 'password', or # before a remark."
         )
         raise CredsError(number, f"This is no setting that the car knows; {hint}")
-    return (key, _read_value(number, found[2].strip())) if key else None
+    if not key:
+        return None
+    value, whole = _read_value(found[2].strip())
+    if key == "ssid":
+        _check_name(number, value)
+        if not whole:
+            raise CredsError(
+                number, "The quotation mark at the start has no partner; put one at the end, or remove it."
+            )
+    return key, value
 
 
-def _read_value(number: int, value: str) -> str:
-    """Without its quotation marks, the last of which ends it; only a comment may follow."""
+def _read_value(value: str) -> tuple[str, bool]:
+    """Without its quotation marks, the last of which ends it; only a comment may follow. And whether they pair.
+
+    One without a partner belongs to the value: a password may begin with any sign.
+    """
     quotes = next((kind for kind in _QUOTES if value[:1] and value[0] in kind), "")
-    if not quotes:
-        return value.strip(_INVISIBLE).strip()
     ends = (at for at in range(len(value) - 1, 0, -1) if value[at] in quotes and _REST.fullmatch(value, at + 1))
-    if (end := next(ends, None)) is None:
-        raise CredsError(number, "The quotation mark at the start has no partner; put one at the end, or remove it.")
-    return value[1:end]
+    if (end := next(ends, None)) is not None:
+        return value[1:end], True
+    return value.strip(_INVISIBLE).strip(), not quotes
+
+
+def _check_name(number: int, name: str) -> None:
+    length = len(_ESCAPED.sub("?", name).encode())
+    if length > LONGEST_NAME:
+        raise CredsError(
+            number,
+            f"The name of a network has at most {LONGEST_NAME} bytes, and this one {length}; write the password, and "
+            "whatever else stands there, on a line of its own.",
+        )
+    if tells_a_password(name):
+        raise CredsError(
+            number,
+            "A password seems to stand behind the network's name; write it on a line of its own. If the network is "
+            "really called so, join it by the car's console.",
+        )
+
+
+def tells_a_password(name: str) -> bool:
+    """Whether what is given as a network's name may hold a password too, so that it must not be repeated."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    if _TWO.search(folded) or any(word + colon in folded for word in _SECRETS for colon in _COLONS):
+        return True
+    for word, colon in _WORD.findall(folded):
+        if difflib.get_close_matches(word, _SETTINGS if colon else _SECRETS, 1, 0.75 if colon else 0.81):
+            return True
+    return False
 
 
 def _gather(pairs: list[tuple[int, str, str]]) -> list[_Entry]:

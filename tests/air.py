@@ -26,6 +26,9 @@ class Air:
     async def scan(self) -> list[Seen]:
         return [Seen("Pit lane", 90, Security.WPA2), Seen("Café", 31, Security.OPEN)]
 
+    async def ready(self) -> None:
+        pass
+
     async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
         if ssid not in ("Pit lane", "Café"):
             raise NotFound(f"No network named {ssid} is in reach.")

@@ -6,14 +6,18 @@ import asyncio
 import logging
 import signal
 import subprocess
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from dbus_fast import Variant
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.bus import BusError, SystemBus
 from drivers.network_manager import NetworkManager
@@ -36,6 +40,7 @@ from tests.drivers.private_bus import bus_folder, networkmanager, private_bus
 T = TypeVar("T")
 
 NM = "org.freedesktop.NetworkManager"
+MANAGER = "/org/freedesktop/NetworkManager"
 PASSWORD = "right-password"
 WRONG = "canary-password"
 PSK, ENTERPRISE, SAE, OWE = 0x100, 0x200, 0x400, 0x800
@@ -225,6 +230,64 @@ async def test_addresses_are_those_that_others_can_reach_with_ipv4_first(stage: 
     assert await wifi.addresses() == ["192.168.1.7", "2001:db8::7"]
 
 
+# Power-on: the adapter comes later than the car's daemon
+
+
+def just_now() -> Variant:
+    return Variant("x", int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000))
+
+
+async def test_an_adapter_that_comes_later_is_waited_for_until_it_has_looked_around(
+    bare: Stage, wifi: NetworkManager
+) -> None:
+    ready = asyncio.create_task(wifi.ready())
+    await asyncio.wait([ready], timeout=0.1)
+    assert not ready.done()
+    await bare.add_adapter(state=20)
+    properties = {"LastScan": Variant("x", -1)}
+    await bare.script.call(
+        NM, bare.device, "org.freedesktop.DBus.Mock", "AddProperties", "sa{sv}", f"{NM}.Device.Wireless", properties
+    )
+    await asyncio.wait([ready], timeout=0.6)
+    assert not ready.done()
+    await bare.put(bare.device, f"{NM}.Device", "State", Variant("u", 30))
+    await eventually(lambda: _asked_to_scan(bare))
+    assert not ready.done()
+    await bare.add_network("Home")
+    await bare.put(bare.device, f"{NM}.Device.Wireless", "LastScan", just_now())
+    await asyncio.wait_for(ready, PATIENCE)
+    await wifi.connect("Home", PASSWORD)
+    assert (await wifi.wifi()).ssid == "Home"
+
+
+async def test_a_network_that_the_car_joins_by_itself_meanwhile_is_waited_for(
+    stage: Stage, wifi: NetworkManager
+) -> None:
+    await stage.put(stage.device, f"{NM}.Device", "State", Variant("u", 50))
+    ready = asyncio.create_task(wifi.ready())
+    await asyncio.wait([ready], timeout=0.1)
+    assert not ready.done()
+    await stage.put(stage.device, f"{NM}.Device", "State", Variant("u", 100))
+    await asyncio.wait_for(ready, PATIENCE)
+
+
+@pytest.mark.parametrize("switch", ["WirelessEnabled", "WirelessHardwareEnabled"])
+async def test_an_adapter_that_is_switched_off_is_not_waited_for(bare: Stage, switch: str) -> None:
+    await bare.add_adapter(state=20)
+    await bare.put("/org/freedesktop/NetworkManager", NM, switch, Variant("b", False))
+    wifi = NetworkManager(SystemBus(bare.address), ready=10 * PATIENCE)
+    await asyncio.wait_for(wifi.ready(), PATIENCE)
+    await wifi.close()
+
+
+async def test_an_adapter_that_never_comes_is_waited_for_no_longer_than_that(bare: Stage) -> None:
+    wifi = NetworkManager(SystemBus(bare.address), ready=0.1)
+    await asyncio.wait_for(wifi.ready(), PATIENCE)
+    bare.stop_bus()
+    await asyncio.wait_for(wifi.ready(), PATIENCE)
+    await wifi.close()
+
+
 # Joining
 
 
@@ -301,6 +364,36 @@ async def test_a_radio_that_does_not_look_holds_up_nobody(stage: Stage) -> None:
     with pytest.raises(NotFound, match="No network 'Zebra' is in reach"):
         await wifi.connect("Zebra", PASSWORD)
     await wifi.close()
+
+
+class Offline(SystemBus):
+    """The check of a network that leads nowhere takes longer than a call may."""
+
+    async def call(
+        self, service: str, path: str, interface: str, member: str, signature: str = "", *body: object, secret: str = ""
+    ) -> list[Any]:
+        if member == "CheckConnectivity":
+            raise BusError("NetworkManager does not answer.")
+        return await super().call(service, path, interface, member, signature, *body, secret=secret)
+
+
+async def test_a_network_whose_way_to_the_internet_is_not_known_is_kept(stage: Stage) -> None:
+    wifi = NetworkManager(Offline(stage.address))
+    await wifi.connect("Home", PASSWORD)
+    await stage.settle(wifi, "Home")
+    [profile] = await stage.profiles()
+    assert not profile["unsaved"]
+    await wifi.close()
+
+
+async def test_a_name_that_holds_a_password_is_not_repeated(stage: Stage, wifi: NetworkManager) -> None:
+    await stage.add_network("the password is 5")
+    for hidden in (False, True):
+        with pytest.raises(NotFound, match="write it elsewhere") as failure:
+            await wifi.connect(f"Home password: {PASSWORD}"[:32], PASSWORD, hidden)
+        assert PASSWORD[:10] not in "".join(traceback.format_exception(failure.value))
+    await wifi.connect("the password is 5", PASSWORD)
+    assert (await wifi.wifi()).ssid == "the password is 5"
 
 
 FATES: list[tuple[str, type[WifiError], str]] = [
@@ -416,6 +509,106 @@ async def test_what_is_forgotten_is_known_no_more(stage: Stage, wifi: NetworkMan
     assert (await wifi.wifi()).ssid is None
     with pytest.raises(NotFound, match="knows no network 'Club'"):
         await wifi.forget("Club")
+
+
+# NetworkManager talks nonsense
+
+
+@pytest.mark.parametrize(
+    ("interface", "name", "value"),
+    [
+        (f"{NM}.Device", "State", Variant("s", "on")),
+        (f"{NM}.Device.Wireless", "AccessPoints", Variant("u", 7)),
+    ],
+)
+async def test_a_property_that_is_none_is_an_error_in_words(
+    stage: Stage, interface: str, name: str, value: Variant
+) -> None:
+    await stage.script.call(
+        NM, stage.device, "org.freedesktop.DBus.Mock", "UpdateProperties", "sa{sv}", interface, {name: value}
+    )
+    wifi = NetworkManager(SystemBus(stage.address), search=0.1, ready=0.1)
+    await wifi.ready()
+    with pytest.raises(WifiError, match="no answer"):
+        await wifi.scan()
+    await wifi.close()
+
+
+class Babble(SystemBus):
+    """Answers of which anything may be wrong; at first glance they are in order."""
+
+    def __init__(self, answers: st.DataObject) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def say(self, sense: object) -> Any:
+        return self.answers.draw(st.one_of(st.just(sense), st.just(sense), NONSENSE))
+
+    async def properties(self, service: str, path: str, interface: str) -> dict[str, Any]:
+        address = [{"address": self.say("192.168.1.7")}]
+        senses = {
+            NM: {"Devices": self.say(["/d"])},
+            f"{NM}.Device": {"State": self.say(100), "DeviceType": self.say(2), "Ip4Config": self.say("/ip")}
+            | {"ActiveConnection": self.say("/active")},
+            f"{NM}.Device.Wireless": {"ActiveAccessPoint": self.say("/ap"), "AccessPoints": self.say(["/ap"])}
+            | {"LastScan": self.say(1)},
+            f"{NM}.AccessPoint": {"Ssid": self.say(b"Home"), "Strength": self.say(70), "RsnFlags": self.say(PSK)},
+            f"{NM}.IP4Config": {"AddressData": self.say(address)},
+            f"{NM}.Connection.Active": {"Connection": self.say("/profile")},
+        }
+        values = senses.get(interface, {})
+        said: dict[str, Any] = self.say(
+            {key: each for key, each in values.items() if self.answers.draw(st.integers(0, 9))}
+        )
+        return said
+
+    async def call(
+        self, service: str, path: str, interface: str, member: str, signature: str = "", *body: object, secret: str = ""
+    ) -> list[Any]:
+        senses: dict[str, list[object]] = {
+            "ListConnections": [["/profile"]],
+            "GetSettings": [{"802-11-wireless": self.say({"ssid": self.say(b"Home")})}],
+            "AddAndActivateConnection2": ["/profile", "/active", {}],
+            "CheckConnectivity": [self.say(4)],
+            "GetConnectionByUuid": ["/profile"],
+        }
+        answer = self.say(senses.get(member, []))
+        return answer if isinstance(answer, list) else []
+
+    @asynccontextmanager
+    async def signals(self, service: str, path: str) -> AsyncIterator[Callable[[], Any]]:
+        bodies = iter([[40, 30, 0], [100, 70, 0]])
+
+        async def next_signal() -> tuple[str, Any]:
+            body = next(bodies, None)
+            if body is None:
+                raise BusError("The end.")
+            return "StateChanged", self.say(body)
+
+        yield next_signal
+
+
+NONSENSE = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**64),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+    st.floats(),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.none(), max_size=2),
+)
+
+
+@given(st.data())
+def test_whatever_networkmanager_answers_nothing_but_a_deviceerror_comes(data: st.DataObject) -> None:
+    async def ask() -> None:
+        wifi = NetworkManager(Babble(data), deadline=1.0, search=0.01, ready=0.0)
+        changes = (partial(wifi.connect, "Home", PASSWORD), partial(wifi.forget, "Home"))
+        for verb in (wifi.places, wifi.wifi, wifi.scan, wifi.known, wifi.ready, *changes):
+            with suppress(DeviceError):
+                await verb()
+
+    asyncio.run(ask())
 
 
 # NetworkManager and D-Bus come and go

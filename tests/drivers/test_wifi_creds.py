@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drivers.wifi_creds import LARGEST_FILE, Credentials, CredsError, decode, parse
+from drivers.wifi_creds import LARGEST_FILE, LONGEST_NAME, Credentials, CredsError, decode, parse, tells_a_password
 
 STOCK = """\
 ####################################################################################
@@ -96,6 +96,28 @@ def test_names_keep_every_sign_of_theirs(line: str, ssid: str) -> None:
     assert parse(line.encode()) == [Credentials(ssid)]
 
 
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("password: `abc12345", "`abc12345"),
+        ("password: \u00ababc", "\u00ababc"),
+        ("password: 'abc12345", "'abc12345"),
+        ("password: 'abc12345\"", "'abc12345\""),
+        ("password: 'abc' 12345", "'abc' 12345"),
+        ("password: '", "'"),
+        ("password: `abc`  # ours", "abc"),
+        ("password: ''abc''", "'abc'"),
+    ],
+)
+def test_a_password_loses_only_a_pair_of_quotation_marks(line: str, password: str) -> None:
+    assert both(parse(f"ssid: x\n{line}".encode())) == [("x", password)]
+
+
+def test_a_name_that_is_shown_with_its_bytes_may_be_longer() -> None:
+    name = "\\xe9" * 32
+    assert parse(f"ssid: '{name}'".encode()) == [Credentials(name)]
+
+
 def test_several_networks_come_in_the_order_of_the_file() -> None:
     text = "ssid: A\npassword: one\n\nssid: B\nssid: C\npassword: three\nhidden: yes\n"
     found = parse(text.encode())
@@ -122,8 +144,18 @@ def test_several_networks_come_in_the_order_of_the_file() -> None:
         (b"ssid: x\n\ncanary-word", 3, "before a remark"),
         (b"canary-word: canary-word", 1, "before a remark"),
         (b"ssid: 'x", 1, "no partner"),
-        (b"ssid: x\npassword: 'canary-word", 2, "no partner"),
-        (b"ssid: x\npassword: 'canary-word\"", 2, "no partner"),
+        (b"ssid: 'Home' password: 'canary-word'", 1, "line of its own"),
+        (b"ssid: Home, password: canary-word", 1, "line of its own"),
+        (b"ssid: Home password canary-word", 1, "line of its own"),
+        (b"ssid: Home # pwd=canary-word", 1, "line of its own"),
+        (b"ssid: 'Home', 'canary-word'", 1, "line of its own"),
+        (b"ssid: 'Home; pasword: canary-word'", 1, "line of its own"),
+        (b'"ssid": "Home", "password": "canary-word"', 1, "line of its own"),
+        ("ssid: Home\u2028\uff30assword: canary".encode(), 1, "line of its own"),
+        (b"ssid: Home\x0bkey: canary-word", 1, "line of its own"),
+        (b"x\nssid: canary-word", 1, "before a remark"),
+        (b"\nssid: canary-word of more than 32 bytes", 2, "at most 32 bytes, and this one 33"),
+        ("ssid: canary-wörds ünd möre lëtters".encode(), 1, "at most 32 bytes, and this one 33"),
         (b"ssid: ''\npassword: 'canary-word'", 2, "has no network"),
         (b"password: 'canary-word'", 1, "has no network"),
         (b"ssid: x\npassword: one\npassword: canary-word", 3, "two passwords"),
@@ -150,11 +182,12 @@ def test_whatever_the_bytes_nothing_but_a_credserror_comes(data: bytes) -> None:
 
 
 SIGNS = st.characters(exclude_categories=["Cs", "Cc"])
-NAMES = st.text(SIGNS, min_size=1, max_size=40)
+TEXTS = st.text(SIGNS, min_size=1, max_size=40)
+NAMES = TEXTS.filter(lambda name: len(name.encode()) <= LONGEST_NAME and not tells_a_password(name))
 
 
 @given(
-    st.lists(st.tuples(NAMES, NAMES), max_size=4),
+    st.lists(st.tuples(NAMES, TEXTS), max_size=4),
     st.sampled_from(["'", '"']),
     st.sampled_from(["\n", "\r\n", "\r"]),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
