@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from drivers.rig import DeviceError
@@ -34,20 +35,26 @@ class Blocking:
         except TimeoutError as error:
             raise self._mute() from error
 
-    async def ask(self, work: Callable[[], T]) -> T:
-        """As call, without holding up the loop; an earlier call gets its patience, too."""
-        if self._pending is not None and self._busy():
-            await self._wait(self._pending)
-        return await self._wait(self._start(work))
+    async def ask(self, work: Callable[[], T], discard: Callable[[T], object] | None = None) -> T:
+        """As call, without holding up the loop; an earlier call gets its patience, too.
 
-    async def _wait(self, pending: Future[T]) -> T:
+        A result that nobody waits for any more goes to `discard`, which may close it; in any thread.
+        """
+        if self._pending is not None and self._busy():
+            await self._wait(self._pending, None)
+        return await self._wait(self._start(work), discard)
+
+    async def _wait(self, pending: Future[T], discard: Callable[[T], object] | None) -> T:
         answer = asyncio.wrap_future(pending)
         try:
             done, _ = await asyncio.wait([answer], timeout=self._patience)
-        finally:
+            if not done:
+                raise self._mute()
+        except BaseException:
             answer.cancel()
-        if not done:
-            raise self._mute()
+            if discard is not None:
+                pending.add_done_callback(partial(_discard, discard))
+            raise
         return answer.result()
 
     def _busy(self) -> bool:
@@ -71,3 +78,8 @@ class Blocking:
 
     def _mute(self) -> DeviceError:
         return DeviceError(f"The {self._device} has not answered for {self._patience:g} s; switch the car off and on.")
+
+
+def _discard(discard: Callable[[T], object], late: Future[T]) -> None:
+    if late.exception() is None:
+        discard(late.result())

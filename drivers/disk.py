@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -77,3 +81,28 @@ def claim(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+class Remembered:
+    """Words that were added at any time, the last `most` of them, in a file. Its calls block."""
+
+    def __init__(self, path: Path, most: int = 500) -> None:
+        self._path, self._most = path, most
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._read()
+
+    def add(self, word: str) -> None:
+        """On return it is on the disk. Raises OSError."""
+        others = [each for each in self._read() if each != word]
+        write_atomically(self._path, json.dumps([*others, word][-self._most :]).encode())
+
+    def _read(self) -> list[str]:
+        try:
+            known = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("%s is damaged, and begun anew: %s", self._path, error)
+            return []
+        return [each for each in known if isinstance(each, str)] if isinstance(known, list) else []

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import logging
 import os
 import stat
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -40,12 +42,18 @@ KERNEL_NAMES: Final = {
 }
 """The file systems that are read, as udev names them: what the kernel calls them."""
 
+DRAFT: Final = ".hotlap-draft"
+"""A file on its way to a drive; it is left there when the drive is pulled out."""
+PLACE: Final = "hotlap-drive-"
+"""How the names of the folders begin where drives are mounted without udisks2."""
+FOREIGN: Final = "its files belong to another user; use a drive with FAT32 or exFAT, or permit them to all: chmod a+rwX"
+
 _UDISKS: Final = "org.freedesktop.UDisks2"
 _FILE_SYSTEM: Final = f"{_UDISKS}.Filesystem"
 _QUIETLY: Final = {"auth.no_user_interaction": Variant("b", True)}
 _GONE: Final = (".NotMounted", ".UnknownObject", ".UnknownInterface", ".UnknownMethod")
+_PAUSE: Final = 0.1
 _CHUNK: Final = 1 << 20
-_DRAFT: Final = ".hotlap-draft"
 
 
 class DriveError(DeviceError):
@@ -54,11 +62,16 @@ class DriveError(DeviceError):
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A partition, or a disk without partitions: /dev/sda1, the file system as udev names it, its label."""
+    """A partition, or a disk without partitions: /dev/sda1, the file system as udev names it, its label and UUID.
+
+    `plugging` is another one each time that it is plugged in.
+    """
 
     node: str
     file_system: str
     label: str = ""
+    uuid: str = ""
+    plugging: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,6 +103,10 @@ class Folder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def closed(self) -> bool:
+        return self._handle < 0
+
     def close(self) -> None:
         """May be called twice."""
         handle, self._handle = self._handle, -1
@@ -112,44 +129,74 @@ class Folder:
         """The whole file. Raises OSError (EFBIG) when it has more than `most` bytes."""
         return b"".join(self._chunks(name, most))
 
-    def copy(self, name: str, to: Path, most: int) -> None:
-        """The file as a new one at `to`, on the disk when this returns; on an error nothing is left of it."""
+    def read_end(self, name: str, most: int) -> bytes:
+        """The last `most` bytes of the file, or all of it."""
+        return b"".join(self._chunks(name, most, cut=True))
+
+    def copy(self, name: str, to: Path, most: int) -> str:
+        """The file as a new one at `to`, on the disk when this returns; on an error nothing is left of it.
+
+        Returns its SHA-256.
+        """
+        digest = hashlib.sha256()
         with to.open("xb") as file:
             try:
                 for chunk in self._chunks(name, most):
+                    digest.update(chunk)
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
                 to.unlink(missing_ok=True)
                 raise
+        return digest.hexdigest()
+
+    def remove_draft(self) -> None:
+        """What a drive that was pulled out has kept of `replace`."""
+        with suppress(FileNotFoundError):
+            os.unlink(DRAFT, dir_fd=self._handle)
+
+    def rescue_draft(self, name: str) -> None:
+        """Give the draft the name that it was to have."""
+        os.rename(DRAFT, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
 
     def replace(self, name: str, data: bytes) -> None:
-        """The file holds `data` and is on the drive when this returns; on an error the old file still stands."""
+        """The file holds `data` and is on the drive when this returns; on an error the old file still stands.
+
+        It keeps its permissions, as far as the file system knows such; a new one may be read by all.
+        """
+        mode = 0o644
         with suppress(FileNotFoundError):
-            os.unlink(_DRAFT, dir_fd=self._handle)
+            old = os.stat(name, dir_fd=self._handle, follow_symlinks=False).st_mode
+            mode = stat.S_IMODE(old) if stat.S_ISREG(old) else mode
+        self.remove_draft()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(_DRAFT, flags, 0o644, dir_fd=self._handle)
+        handle = os.open(DRAFT, flags, 0o600, dir_fd=self._handle)
         try:
             try:
+                with suppress(PermissionError):
+                    os.fchmod(handle, mode)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(handle, view) :]
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            os.rename(_DRAFT, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+            os.rename(DRAFT, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
         except BaseException:
             with suppress(OSError):
-                os.unlink(_DRAFT, dir_fd=self._handle)
+                os.unlink(DRAFT, dir_fd=self._handle)
             raise
         with suppress(OSError):  # not every file system can do this to a folder; unmounting does it anyway
             os.fsync(self._handle)
 
-    def _chunks(self, name: str, most: int) -> Iterator[bytes]:
+    def _chunks(self, name: str, most: int, cut: bool = False) -> Iterator[bytes]:
         with _opened(name, self._handle) as handle:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            look = os.fstat(handle)
+            if not stat.S_ISREG(look.st_mode):
                 raise OSError(errno.EINVAL, "no file", name)
+            if cut and look.st_size > most:
+                os.lseek(handle, -most, os.SEEK_END)
             left = most
             while chunk := os.read(handle, _CHUNK):
                 left -= len(chunk)
@@ -189,12 +236,16 @@ class Mounts:
         attaching = asyncio.create_task(self._attach(drive, writable))
         try:
             path, undo = await asyncio.shield(attaching)
+        except (LookupError, TypeError, ValueError) as error:
+            raise DriveError(f"udisks2 answers what is no answer about the drive {drive.name}; restart it.") from error
         except asyncio.CancelledError:
             await self._take_back(attaching)
             raise
         try:
             try:
                 folder = Folder(path)
+            except PermissionError as error:
+                raise DriveError(f"The drive {drive.name} cannot be read: {FOREIGN}.") from error
             except OSError as error:
                 raise DriveError(f"The drive {drive.name} was pulled out, or is damaged ({error.strerror}).") from error
             with folder:
@@ -207,7 +258,7 @@ class Mounts:
         await self._bus.close()
 
     async def _take_back(self, attaching: asyncio.Task[tuple[Path, _Undo]]) -> None:
-        with suppress(DriveError):
+        with suppress(DriveError, LookupError, TypeError, ValueError):
             _, undo = await attaching
             await undo()
 
@@ -241,21 +292,43 @@ class Mounts:
     async def _attach_by_udisks(self, drive: Drive, options: str) -> tuple[Path, _Undo]:
         async with asyncio.timeout(self._patience):
             while (device := await self._resolve(drive)) is None:
-                await asyncio.sleep(0.1)  # it hears of a new drive when we do, and may be slower
+                await asyncio.sleep(_PAUSE)
         undo = partial(self._detach_by_udisks, drive, device)
         arguments = _QUIETLY | {"options": Variant("s", options)}
         try:
-            [path] = await self._bus.call(_UDISKS, device, _FILE_SYSTEM, "Mount", "a{sv}", arguments)
-        except BusError as error:
-            if isinstance(error, CallError) and not error.name.endswith(".AlreadyMounted"):
+            path = await self._mount_by_udisks(device, arguments)
+        except CallError as error:
+            if not error.name.endswith(".AlreadyMounted"):
                 raise
-            await undo()  # a desktop was faster, or we have no patience left
-            if not isinstance(error, CallError):
-                raise
-            [path] = await self._bus.call(_UDISKS, device, _FILE_SYSTEM, "Mount", "a{sv}", arguments)
-        return Path(path), undo
+            # A desktop was faster, and its mount is for its own user alone.
+            log.info("The drive %s is taken over from whoever mounted it", drive.name)
+            await self._unmount_by_udisks(device)
+            path = await self._mount_by_udisks(device, arguments)
+        except BusError:
+            await undo()  # it may be mounted all the same
+            raise
+        return path, undo
+
+    async def _mount_by_udisks(self, device: str, arguments: dict[str, Variant]) -> Path:
+        """udisks2 hears of a new drive when we do, and may be slower to see what is on it. Raises BusError."""
+        end = time.monotonic() + self._patience / 2
+        while True:
+            try:
+                [path] = await self._bus.call(_UDISKS, device, _FILE_SYSTEM, "Mount", "a{sv}", arguments)
+                return Path(path)
+            except CallError as error:
+                if not error.name.endswith(_GONE) or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     async def _detach_by_udisks(self, drive: Drive, device: str) -> None:
+        try:
+            await self._unmount_by_udisks(device)
+        except BusError as error:
+            log.warning("The drive %s does not let itself be unmounted: %s", drive.name, error)
+
+    async def _unmount_by_udisks(self, device: str) -> None:
+        """One that is in use goes out of sight at once, and is let go when it is free. Raises BusError."""
         for force in (False, True):
             arguments = _QUIETLY | {"force": Variant("b", force)}
             try:
@@ -263,7 +336,8 @@ class Mounts:
             except BusError as error:
                 if isinstance(error, CallError) and error.name.endswith(_GONE):
                     return
-                log.warning("The drive %s does not let itself be unmounted: %s", drive.name, error)
+                if force or (isinstance(error, CallError) and error.forbidden):
+                    raise
             else:
                 return
 
@@ -272,7 +346,7 @@ class Mounts:
     async def _attach_by_command(self, drive: Drive, options: str) -> tuple[Path, _Undo]:
         if drive.file_system in ("vfat", "exfat", "ntfs"):  # these know no owners
             options += f",uid={os.getuid()},gid={os.getgid()}"
-        place = Path(tempfile.mkdtemp(prefix="hotlap-drive-"))
+        place = Path(tempfile.mkdtemp(prefix=PLACE))
         undo = partial(self._detach_by_command, drive, place)
         names = KERNEL_NAMES.get(drive.file_system, drive.file_system)
         said = await self._run(*self._mount, "-t", names, "-o", options, "--", drive.node, str(place))

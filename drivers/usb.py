@@ -1,24 +1,21 @@
-"""USB drives come and go: tell of each new one, by the kernel's events and udev's knowledge."""
+"""USB drives come and go: tell which are plugged in, by the kernel's events and udev's knowledge."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Final, Never
+from typing import Final
 
 from pyudev import Context, Device, Monitor  # type: ignore[import-untyped]
 
-from drivers.mounts import KERNEL_NAMES, Drive
-from drivers.rig import DeviceError
+from drivers.mounts import KERNEL_NAMES, PLACE, Drive
 
 log = logging.getLogger(__name__)
 
 GUESTS: Final = ("/media/", "/run/media/", "/mnt/")
 """Where desktops mount what was plugged in; a disk that is mounted anywhere else belongs to the system."""
-RETRY: Final = 10.0
-"""Seconds until udev is asked again when it could not be asked."""
 
 
 class UsbDrives:
@@ -26,22 +23,13 @@ class UsbDrives:
 
     def __init__(self, mounts: Path = Path("/proc/self/mountinfo")) -> None:
         self._mounts = mounts
-        self._told: set[tuple[str, ...]] = set()
         self._complained: set[str] = set()
 
-    async def watch(self, handle: Callable[[Drive], Awaitable[object]]) -> Never:
-        """Hand over every drive, one after the other: those that are there and those that come, each once a plugging.
+    async def watch(self) -> AsyncGenerator[frozenset[Drive], None]:
+        """The drives that are plugged in, now and after every event of a disk.
 
-        What `handle` raises as DeviceError is logged. Runs until it is cancelled.
+        What cannot be asked raises: OSError, ImportError without udev, or anything else that its library does.
         """
-        while True:
-            try:
-                await self._watch(handle)
-            except (OSError, ImportError) as error:
-                self._complain(f"USB drives are not noticed ({error}); install udev, or restart the car.")
-                await asyncio.sleep(RETRY)
-
-    async def _watch(self, handle: Callable[[Drive], Awaitable[object]]) -> Never:
         context = Context()
         monitor = Monitor.from_netlink(context)
         monitor.filter_by("block")
@@ -52,50 +40,34 @@ class UsbDrives:
             while True:
                 news.clear()
                 _drain(monitor)
-                drive = self._next(context)
-                if drive is None:
-                    await news.wait()
-                    continue
-                try:
-                    await handle(drive)
-                except DeviceError as error:
-                    log.warning("USB drive %s: %s", drive.name, error)
+                yield frozenset(map(_drive, self._usable(context)))
+                await news.wait()
         finally:
             loop.remove_reader(monitor.fileno())
 
-    def _next(self, context: Context) -> Drive | None:
-        """A drive that nobody was told of since it was plugged in. What left is forgotten."""
-        present = {_plugging(device): device for device in self._usable(context)}
-        self._told &= present.keys()
-        new = sorted(present.keys() - self._told)
-        if not new:
-            return None
-        self._told.add(new[0])
-        device = present[new[0]]
-        label = device.properties.get("ID_FS_LABEL", "")
-        return Drive(device.device_node, device.properties["ID_FS_TYPE"], label if label.isprintable() else "")
-
     def _usable(self, context: Context) -> list[Device]:
         """Partitions, and disks without any, that came by USB and carry a file system that is read here."""
-        found = []
         system = self._system_disks(context)
-        for device in context.list_devices(subsystem="block"):
-            file_system = device.properties.get("ID_FS_TYPE", "")
-            if device.find_parent("usb", "usb_device") is None or _disk(device) in system or not file_system:
-                continue
-            if device.properties.get("ID_FS_USAGE", "filesystem") != "filesystem" or file_system not in KERNEL_NAMES:
-                self._complain(
-                    f"The USB drive {device.sys_name} carries {file_system}, which the car does not read; "
-                    "format it as FAT32, exFAT, NTFS or ext4."
-                )
-                continue
-            found.append(device)
-        return found
+        return [device for device in context.list_devices(subsystem="block") if self._is_usable(device, system)]
+
+    def _is_usable(self, device: Device, system: set[str]) -> bool:
+        file_system = device.properties.get("ID_FS_TYPE", "")
+        if not file_system or device.device_node is None or _disk(device) in system:
+            return False
+        if device.find_parent("usb", "usb_device") is None:
+            return False
+        if device.properties.get("ID_FS_USAGE", "filesystem") != "filesystem" or file_system not in KERNEL_NAMES:
+            self._complain(
+                f"The USB drive {device.sys_name} carries {file_system}, which the car does not read; "
+                "format it as FAT32, exFAT, NTFS or ext4."
+            )
+            return False
+        return True
 
     def _system_disks(self, context: Context) -> set[str]:
         busy = _mounted(self._mounts)
         devices = context.list_devices(subsystem="block")
-        return {_disk(device) for device in devices if device.properties.get("MAJOR") and _numbers(device) in busy}
+        return {_disk(device) for device in devices if _numbers(device) in busy}
 
     def _complain(self, sentence: str) -> None:
         if sentence not in self._complained:
@@ -112,6 +84,12 @@ def _drain(monitor: Monitor) -> None:
         log.debug("Events of block devices were lost: %s", error)
 
 
+def _drive(device: Device) -> Drive:
+    label, uuid = (device.properties.get(f"ID_FS_{key}", "") for key in ("LABEL", "UUID"))
+    label = label if label.isprintable() else ""
+    return Drive(device.device_node, device.properties["ID_FS_TYPE"], label, uuid, _plugging(device))
+
+
 def _plugging(device: Device) -> tuple[str, ...]:
     """Another one each time that the device, or the card in its slot, is plugged in."""
     properties = device.properties
@@ -124,10 +102,14 @@ def _disk(device: Device) -> str:
 
 
 def _numbers(device: Device) -> str:
-    return f"{device.properties['MAJOR']}:{device.properties['MINOR']}"
+    return f"{device.properties.get('MAJOR')}:{device.properties.get('MINOR')}"
 
 
 def _mounted(mounts: Path) -> set[str]:
     """The numbers (major:minor) of all devices that the system itself has mounted. proc(5), mountinfo."""
     lines = [line.split() for line in mounts.read_text(errors="replace").splitlines()]
-    return {line[2] for line in lines if len(line) > 4 and not line[4].startswith(GUESTS)}
+    return {line[2] for line in lines if len(line) > 4 and not _is_guest(line[4])}
+
+
+def _is_guest(place: str) -> bool:
+    return place.startswith(GUESTS) or Path(place).name.startswith(PLACE)

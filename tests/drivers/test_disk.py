@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.disk import claim, link_atomically, sync_tree, write_atomically
+from drivers.disk import Remembered, claim, link_atomically, sync_tree, write_atomically
 
 
 @contextmanager
@@ -95,6 +95,22 @@ def test_a_tree_is_synced_and_not_changed(tmp_path: Path) -> None:
     sync_tree(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b", "file"]
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"data"
+
+
+def test_what_is_remembered_is_there_anew_and_only_the_last_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "words"
+    for word in ("a", "b", "c", "b", "d"):
+        Remembered(path, 3).add(word)
+    assert [word for word in "abcd" if word in Remembered(path, 3)] == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"7", b'{"a": 1}', b"[[", b"[" * 100_000, b'[1, null, ["a"]]'])
+def test_what_is_damaged_is_begun_anew(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "words"
+    path.write_bytes(data)
+    assert "a" not in Remembered(path)
+    Remembered(path).add("a")
+    assert "a" in Remembered(path)
 
 
 OTHER_CAR = """

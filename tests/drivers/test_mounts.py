@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ class Udisks:
         self.calls: list[tuple[str, dict[str, object]]] = []
         self.refusals: dict[str, list[str]] = {}
         self.known_after = 0
+        self.garbled: dict[str, tuple[str, list[object]]] = {}
         self.mute = False
 
     async def open(self, address: str) -> None:
@@ -48,6 +50,8 @@ class Udisks:
         verb = message.member or ""
         options = {key: value.value for key, value in message.body[0].items() if isinstance(value, Variant)}
         self.calls.append((verb, options))
+        if verb in self.garbled:
+            return Message.new_method_return(message, *self.garbled[verb])
         if verb == "ResolveDevice":
             self.known_after -= 1
             found = [] if self.known_after >= 0 else ["/org/freedesktop/UDisks2/block_devices/sda1"]
@@ -113,10 +117,39 @@ async def test_a_drive_that_udisks_never_hears_of_is_an_error(udisks: Udisks, mo
         await look(mounts)
 
 
+async def test_a_drive_whose_file_system_udisks_sees_later_is_waited_for(udisks: Udisks, mounts: Mounts) -> None:
+    udisks.refusals = {"Mount": ["org.freedesktop.DBus.Error.UnknownMethod"] * 3}
+    assert await look(mounts) == b"there"
+    assert udisks.verbs() == [*["Mount"] * 4, "Unmount"]
+
+
+async def test_a_drive_on_which_udisks_never_sees_a_file_system_is_an_error(udisks: Udisks, mounts: Mounts) -> None:
+    udisks.refusals = {"Mount": ["org.freedesktop.DBus.Error.UnknownMethod"] * 1000}
+    with pytest.raises(DriveError, match="cannot be mounted"):
+        await look(mounts)
+
+
 async def test_a_drive_that_a_desktop_mounted_first_is_taken_over(udisks: Udisks, mounts: Mounts) -> None:
     udisks.refusals = {"Mount": [f"{UDISKS}.Error.AlreadyMounted"]}
     assert await look(mounts) == b"there"
     assert udisks.verbs() == ["Mount", "Unmount", "Mount", "Unmount"]
+
+
+async def test_a_drive_that_may_not_be_taken_over_says_what_to_do(udisks: Udisks, mounts: Mounts) -> None:
+    udisks.refusals = {"Mount": [f"{UDISKS}.Error.AlreadyMounted"], "Unmount": [f"{UDISKS}.Error.NotAuthorized"]}
+    with pytest.raises(DriveError, match="install-car"):
+        await look(mounts)
+    assert udisks.verbs() == ["Mount", "Unmount"]
+
+
+@pytest.mark.parametrize("verb", ["ResolveDevice", "Mount"])
+@pytest.mark.parametrize(("signature", "body"), [("", []), ("u", [7]), ("ss", ["a", "b"]), ("a{ss}", [{}])])
+async def test_udisks_that_answers_nonsense_is_an_error(
+    udisks: Udisks, mounts: Mounts, verb: str, signature: str, body: list[object]
+) -> None:
+    udisks.garbled = {verb: (signature, body)}
+    with pytest.raises(DriveError, match=r"no answer|does not see it"):
+        await look(mounts)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +324,8 @@ def test_a_copy_is_whole_or_not_there(tmp_path: Path) -> None:
     with Folder(tmp_path) as folder:
         folder.copy("a", tmp_path / "b", 5)
         assert (tmp_path / "b").read_bytes() == b"12345"
+        assert folder.copy("a", tmp_path / "again", 5) == hashlib.sha256(b"12345").hexdigest()
+        assert (folder.read_end("a", 2), folder.read_end("a", 9)) == (b"45", b"12345")
         with pytest.raises(OSError, match="larger than 4 bytes"):
             folder.copy("a", tmp_path / "c", 4)
         assert not (tmp_path / "c").exists()

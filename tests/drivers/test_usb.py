@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drivers import drive_report, wifi_creds
 from drivers.delivery import MOST_NAMES, Deeds, Visit, visit
+from drivers.disk import Remembered
 from drivers.mounts import Drive, DriveError, Folder
 from drivers.rig import DeviceError
 from drivers.usb import UsbDrives
@@ -42,6 +46,7 @@ class Radio:
         self.joins: list[str] = []
         self.seen = [Seen("Home", 80, Security.WPA2), Seen("Café", 40, Security.OPEN)]
         self.broken = False
+        self.waited = 0
 
     async def addresses(self) -> list[str]:
         return [place.address for place in await self.places()]
@@ -58,6 +63,9 @@ class Radio:
 
     async def scan(self) -> list[Seen]:
         return self.seen
+
+    async def ready(self) -> None:
+        self.waited += 1
 
     async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
         self.joins.append(ssid)
@@ -78,15 +86,14 @@ class Radio:
 
 
 class Car:
-    """What a drive may change: networks, models, software."""
+    """What a drive may change: networks, models."""
 
     def __init__(self) -> None:
         self.radio = Radio()
         self.models = {"old": GOOD}
-        self.updates: list[list[str]] = []
 
-    def deeds(self, updates: bool = True) -> Deeds:
-        return Deeds(self.radio.connect, self.install, self.remove_others, self.update if updates else None)
+    def deeds(self) -> Deeds:
+        return Deeds(self.radio.connect, self.install, self.remove_others)
 
     async def install(self, path: Path) -> str:
         name = path.name.split(".")[0]
@@ -95,10 +102,6 @@ class Car:
 
     async def remove_others(self, keep: Collection[str]) -> None:
         self.models = {name: data for name, data in self.models.items() if name in keep}
-
-    async def update(self, folder: Path) -> str:
-        self.updates.append(listing(folder))
-        return "it is installed at the next start."
 
 
 class Plug:
@@ -129,9 +132,9 @@ def folder_kind(plug: Plug) -> type[Folder]:
             plug.written.append(name)
             super().replace(name, data)
 
-        def _chunks(self, name: str, most: int):  # type: ignore[no-untyped-def]
+        def _chunks(self, name: str, most: int, cut: bool = False):  # type: ignore[no-untyped-def]
             plug.touch()
-            for chunk in super()._chunks(name, most):
+            for chunk in super()._chunks(name, most, cut):
                 yield chunk[: len(chunk) // 2]
                 plug.touch()
                 yield chunk[len(chunk) // 2 :]
@@ -181,14 +184,15 @@ def go(root: Path, tmp_path: Path, car: Car) -> Callable[..., Visit | None]:
     """A visit of the drive; afterwards it is unmounted, and no copy is left."""
 
     def go(
-        mounter: Mounter | None = None, updates: bool = True, floor: int = 0, patience: float = 10.0
+        mounter: Mounter | None = None, left_in: bool = False, floor: int = 0, patience: float = 10.0
     ) -> Visit | None:
         mounter = mounter or Mounter(root)
         staging = tmp_path / "staging"
         staging.mkdir(exist_ok=True)
         try:
-            deeds = car.deeds(updates)
-            return asyncio.run(visit(DRIVE, mounter, deeds, car.radio, staging, HOST, floor, patience))
+            served = Remembered(tmp_path / "drives.json")
+            arguments = (staging, served, left_in, HOST, floor, patience)
+            return asyncio.run(visit(DRIVE, mounter, car.deeds(), car.radio, *arguments))
         finally:
             assert mounter.now == 0
             assert list(staging.iterdir()) == []
@@ -237,7 +241,7 @@ def test_the_network_is_joined_and_the_drive_says_where_the_car_is(root: Path, c
     put(root, {name: CREDS})
     found = go()
     assert found is not None
-    assert (found.joined, found.reported) == ("Home", True)
+    assert (found.joined, found.trouble) == ("Home", "")
     lines = status(root).splitlines()
     assert lines[0] == f"Hostname: {HOST}"
     assert lines[1].startswith("Timestamp: 2")
@@ -295,6 +299,36 @@ def test_without_a_network_those_in_reach_are_offered_to_pick_from(root: Path, c
     assert "Café" not in (root / "wifi-creds.txt").read_text()
 
 
+def test_a_file_of_very_many_networks_is_not_tried_to_its_end(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": "".join(f"ssid: Far {number}\n" for number in range(4000))})
+    go()
+    assert car.radio.joins == [f"Far {number}" for number in range(20)]
+    assert "wifi-creds.txt: it names 4000 networks; only the first 20 are tried." in status(root)
+
+
+def test_an_adapter_that_is_not_ready_yet_is_waited_for_before_joining_or_offering(
+    root: Path, car: Car, go: Go
+) -> None:
+    class Late(Radio):
+        async def connect(self, ssid: str, password: str = "", hidden: bool = False) -> None:
+            assert self.waited
+            await super().connect(ssid, password, hidden)
+
+        async def scan(self) -> list[Seen]:
+            return self.seen if self.waited else []
+
+    for creds, words in ((CREDS, "Successfully connected"), ("", "# ssid: 'Home'")):
+        car.radio = Late()
+        put(root, {"wifi-creds.txt": creds})
+        go()
+        assert words in (root / "wifi-creds.txt").read_text()
+    car.radio = Late()
+    (root / "wifi-creds.txt").unlink()
+    put(root, {"models/a.tar.gz": GOOD})
+    go()
+    assert car.radio.waited == 0
+
+
 def test_a_wrong_password_is_told_on_the_drive(root: Path, go: Go) -> None:
     put(root, {"wifi-creds.txt": CREDS.replace(PASSWORD, "another")})
     go()
@@ -327,7 +361,7 @@ def test_a_car_whose_network_does_not_answer_still_reports(root: Path, car: Car,
     car.radio.broken = True
     found = go()
     assert found is not None
-    assert found.reported
+    assert not found.trouble
     assert "Not connected to WiFi network." in status(root)
 
 
@@ -375,6 +409,34 @@ def test_the_car_s_other_models_go_only_when_asked_and_only_when_all_new_ones_ar
     assert car.models == {}
 
 
+def test_what_was_removed_by_an_order_is_not_removed_by_it_again(root: Path, car: Car, go: Go) -> None:
+    put(root, {"models/a.tar.gz": GOOD, "models/replace-all.txt": b""})
+    go()
+    assert sorted(car.models) == ["a"]
+    car.models["new"] = car.models["a"] = b"uploaded since"
+    go(left_in=True)
+    assert car.models == {"a": b"uploaded since", "new": b"uploaded since"}
+    assert "models: left alone, since it was done before; plug the drive in anew to have it done again." in status(root)
+    go()
+    assert car.models == {"a": GOOD, "new": b"uploaded since"}
+    assert "the car's other models were removed before, and it keeps those that came since" in status(root)
+    put(root, {"models/replace-all.txt": b"again"})
+    go(left_in=True)
+    assert car.models == {"a": GOOD}
+    car.models["new"] = GOOD
+    put(root, {"models/b.tar.gz": GOOD})
+    go(left_in=True)
+    assert sorted(car.models) == ["a", "b"]
+
+
+def test_an_order_that_cannot_be_remembered_removes_nothing(root: Path, tmp_path: Path, car: Car, go: Go) -> None:
+    (tmp_path / "drives.json").mkdir()
+    put(root, {"models/a.tar.gz": GOOD, "models/replace-all.txt": b""})
+    go()
+    assert sorted(car.models) == ["a", "old"]
+    assert "the car's other models could not be removed" in status(root)
+
+
 def test_a_model_larger_than_the_room_that_is_left_is_not_copied(root: Path, car: Car, go: Go) -> None:
     put(root, {"models/a.tar.gz": GOOD, "models/replace-all.txt": b""})
     go(floor=1 << 60)
@@ -389,10 +451,10 @@ def test_no_link_is_followed_and_nothing_but_files_is_read(root: Path, tmp_path:
     (root / "models").mkdir()
     (root / "models/a.tar.gz").symlink_to(outside / "a.tar.gz")
     os.mkfifo(root / "models/b.tar.gz")
-    (root / "update").symlink_to(outside)
     (root / ".hotlap-draft").symlink_to(outside / "creds")
+    (root / "link").symlink_to(outside)
     go()
-    assert (car.radio.joins, sorted(car.models), car.updates) == ([], ["old"], [])
+    assert (car.radio.joins, sorted(car.models)) == ([], ["old"])
     assert (outside / "creds").read_text("utf-8").splitlines() == CREDS.splitlines()
     assert "models/a.tar.gz: left alone" in status(root)
     with Folder(root) as folder:
@@ -400,7 +462,7 @@ def test_no_link_is_followed_and_nothing_but_files_is_read(root: Path, tmp_path:
             with pytest.raises(OSError, match=r"symbolic links|no file"):
                 folder.read(name, 100)
         with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
-            folder.folder("update")
+            folder.folder("link")
 
 
 def test_a_report_that_is_a_link_is_not_written_through(root: Path, tmp_path: Path, go: Go) -> None:
@@ -409,30 +471,28 @@ def test_a_report_that_is_a_link_is_not_written_through(root: Path, tmp_path: Pa
     put(root, {"wifi-creds.txt": CREDS})
     found = go()
     assert found is not None
-    assert not found.reported
+    assert found.trouble
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
-def test_a_folder_of_very_many_files_is_not_walked_to_its_end(root: Path, go: Go) -> None:
+def test_a_folder_of_very_many_files_is_not_walked_to_its_end(root: Path, car: Car, go: Go) -> None:
     models = root / "models"
     models.mkdir()
     for number in range(MOST_NAMES + 50):
-        (models / f".{number}").touch()
+        (models / (f".{number}" if number % 50 else f"{number}.txt")).touch()
+    (models / "replace-all.txt").touch()
+    put(root, {"models/a.tar.gz": GOOD})
     go()
     assert f"only {MOST_NAMES} were looked at" in status(root)
+    assert "old" in car.models
+    assert len(status(root).splitlines()) < 170
+    assert "more of this kind." in status(root)
 
 
-def test_an_update_is_copied_whole_and_handed_on(root: Path, car: Car, go: Go) -> None:
-    put(root, {"update/metadata/root.json": b"{}", "update/x.deb.gpg": b"x"})
+def test_an_update_is_left_alone_in_honest_words(root: Path, go: Go) -> None:
+    put(root, {"Update/x.deb.gpg": b"x"})
     go()
-    assert car.updates == [["metadata", "metadata/root.json", "x.deb.gpg"]]
-    assert "update: it is installed at the next start." in status(root)
-    go(updates=False)
-    assert "update: this car takes no updates from a drive." in status(root)
-    put(root, {"update/1/2/3/4/5/6/x": b"x"})
-    go()
-    assert len(car.updates) == 1
-    assert "update: not taken: Its folders lie too deep." in status(root)
+    assert "update: left alone; this car has no updater yet." in status(root)
 
 
 # The drive fails
@@ -444,7 +504,6 @@ def test_pulled_out_at_any_moment_nothing_is_lost(root: Path, tmp_path: Path, ca
         "models/a.tar.gz": GOOD,
         "models/b.tar.gz": GOOD,
         "models/replace-all.txt": b"",
-        "update/x": b"x",
         "device-status.txt": "Hostname: other\nTimestamp: x\n",
     }
     put(root, files)
@@ -454,6 +513,7 @@ def test_pulled_out_at_any_moment_nothing_is_lost(root: Path, tmp_path: Path, ca
     for last in range(whole.count):
         shutil.rmtree(root)
         put(root, files)
+        (tmp_path / "drives.json").unlink(missing_ok=True)
         car.models = {"old": GOOD}
         car.radio.ssid = None
         plug = Plug(last)
@@ -463,7 +523,7 @@ def test_pulled_out_at_any_moment_nothing_is_lost(root: Path, tmp_path: Path, ca
             found = None
         assert ("old" in car.models) or {"a", "b"} <= car.models.keys()
         assert all(data == GOOD for data in car.models.values())
-        assert found is None or not found.reported or last >= whole.count
+        assert found is None or found.trouble or last >= whole.count
         assert (root / "wifi-creds.txt").read_bytes().decode().startswith(CREDS)
         assert status(root).startswith("Hostname: other\nTimestamp: x\n")
         assert (root / "models/a.tar.gz").read_bytes() == GOOD
@@ -475,9 +535,13 @@ def test_two_drives_at_once_are_served_each(tmp_path: Path, car: Car) -> None:
     for number, root in enumerate(roots):
         put(root, {"wifi-creds.txt": CREDS, f"models/m{number}.tar.gz": GOOD})
 
+    served = Remembered(tmp_path / "drives.json")
+
     async def both() -> list[Visit | None]:
         visits = (
-            visit(Drive(f"/dev/sd{root.name}", "vfat"), Mounter(root), car.deeds(), car.radio, tmp_path, HOST, floor=0)
+            visit(
+                Drive(f"/dev/sd{root.name}", "vfat"), Mounter(root), car.deeds(), car.radio, tmp_path, served, floor=0
+            )
             for root in roots
         )
         return await asyncio.gather(*visits)
@@ -492,7 +556,8 @@ def test_a_drive_that_cannot_be_written_is_still_served(root: Path, car: Car, go
     put(root, {"wifi-creds.txt": CREDS, "models/a.tar.gz": GOOD})
     found = go(Mounter(root, read_only=True))
     assert found is not None
-    assert (found.joined, found.installed, found.reported) == ("Home", ("a",), False)
+    assert (found.joined, found.installed) == ("Home", ("a",))
+    assert found.trouble.startswith("The USB drive STICK cannot be written, so no report is on it: ")
     assert sorted(path.name for path in root.iterdir()) == ["models", "wifi-creds.txt"]
 
 
@@ -504,7 +569,7 @@ def test_a_full_drive_keeps_what_was_on_it(root: Path, go: Go) -> None:
     put(root, {"wifi-creds.txt": CREDS})
     found = go(Mounter(root, Full))
     assert found is not None
-    assert not found.reported
+    assert found.trouble
     assert (root / "wifi-creds.txt").read_bytes().decode() == CREDS
 
 
@@ -550,6 +615,200 @@ def test_the_password_stands_in_no_log(root: Path, go: Go, caplog: pytest.LogCap
     assert PASSWORD not in caplog.text + repr(found)
 
 
+def test_a_folder_that_opens_too_late_is_closed(root: Path, go: Go) -> None:
+    hang, late = threading.Event(), []
+
+    class Slow(Folder):
+        def folder(self, name: str) -> Folder:
+            late.append(super().folder(name))
+            hang.wait()
+            return late[-1]
+
+    put(root, {"models/a.tar.gz": GOOD})
+    before = descriptors()
+    for _ in range(5):
+        hang.clear()
+        with pytest.raises(DeviceError, match="has not answered"):
+            go(Mounter(root, Slow), patience=0.1)
+        hang.set()
+        wait_for(lambda: late[-1].closed)
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+SOMEBODY = """
+import asyncio, logging, os, sys
+from pathlib import Path
+from drivers.disk import Remembered
+from drivers.delivery import visit
+from tests.drivers.test_usb import Car, DRIVE, HOST, Mounter
+root, staging = map(Path, sys.argv[1:])
+asyncio.run(asyncio.to_thread(int))  # loads what somebody else may not
+os.seteuid(65534)
+logging.basicConfig(level=logging.INFO)
+car = Car()
+found = asyncio.run(
+    visit(DRIVE, Mounter(root), car.deeds(), car.radio, staging, Remembered(staging / "drives.json"), False, HOST, 0)
+)
+print(found.joined, *found.installed)
+print(found.trouble)
+print(*found.lines, sep="\\n")
+"""
+
+
+def by_somebody(root: Path) -> list[str]:
+    """What a visit by a user comes to who is neither root nor the owner of the drive's files."""
+    if os.geteuid():
+        pytest.skip("only root may become somebody else")
+    with tempfile.TemporaryDirectory() as staging:
+        Path(staging).chmod(0o777)
+        for folder in (root, *root.parents):
+            if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+                folder.chmod(folder.stat().st_mode | 0o055)
+        command = (sys.executable, "-c", SOMEBODY, str(root), staging)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert not done.returncode, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_drive_of_another_owner_is_served_and_says_why_no_report_is_on_it(root: Path) -> None:
+    put(root, {"wifi-creds.txt": CREDS, "models/a.tar.gz": GOOD})
+    joined, trouble, *_ = by_somebody(root)
+    assert joined == "Home a"
+    assert trouble == (
+        "The USB drive STICK cannot be written, so no report is on it: its files belong to another user; use a drive "
+        "with FAT32 or exFAT, or permit them to all: chmod a+rwX."
+    )
+    assert sorted(path.name for path in root.iterdir()) == ["models", "wifi-creds.txt"]
+
+
+def test_files_of_another_owner_that_are_for_him_alone_are_named(root: Path) -> None:
+    put(root, {"wifi-creds.txt": CREDS, "models/a.tar.gz": GOOD, "models/b.tar.gz": GOOD})
+    (root / "wifi-creds.txt").chmod(0o600)
+    (root / "models/a.tar.gz").chmod(0o600)
+    joined, _, *lines = by_somebody(root)
+    assert joined == "None b"
+    assert [line.partition(" it")[0].partition(" not")[0] for line in lines if "belong to another user" in line] == [
+        "wifi-creds.txt:",
+        "models/a.tar.gz:",
+    ]
+    (root / "models").chmod(0o700)
+    assert [line for line in by_somebody(root) if line.startswith("models: it cannot be read: its files belong")]
+
+
+def test_files_keep_their_permissions(root: Path, go: Go) -> None:
+    put(root, {"wifi-creds.txt": CREDS})
+    (root / "wifi-creds.txt").chmod(0o640)
+    mask = os.umask(0o077)
+    try:
+        go()
+    finally:
+        os.umask(mask)
+    assert [(root / name).stat().st_mode & 0o777 for name in ("wifi-creds.txt", "device-status.txt")] == [0o640, 0o644]
+
+
+# A draft that a drive kept when it was pulled out
+
+
+def test_a_draft_is_cleared_away_even_where_nothing_is_asked_for(root: Path, go: Go) -> None:
+    put(root, {"holiday.jpg": b"x", ".hotlap-draft": CREDS})
+    mounter = Mounter(root)
+    assert go(mounter) is None
+    assert mounter.mounts == [False, True]
+    assert [path.name for path in root.iterdir()] == ["holiday.jpg"]
+    put(root, {".hotlap-draft": CREDS})
+    assert go(Mounter(root, read_only=True)) is None
+
+
+def test_a_draft_that_lacked_only_its_name_gets_it(root: Path, car: Car, go: Go) -> None:
+    put(root, {"wifi-creds.txt": CREDS})
+    go()
+    whole = (root / "wifi-creds.txt").read_bytes()
+    (root / "wifi-creds.txt").rename(root / ".hotlap-draft")
+    car.radio.ssid = None
+    go()
+    assert car.radio.joins == ["Home", "Home"]
+    assert (root / "wifi-creds.txt").read_bytes().startswith(CREDS.encode())
+    assert not (root / ".hotlap-draft").exists()
+    (root / "wifi-creds.txt").unlink()
+    put(root, {".hotlap-draft": whole[:-5]})
+    assert go() is None
+    assert not (root / ".hotlap-draft").exists()
+    put(root, {"wifi-creds.txt": CREDS, ".hotlap-draft": whole.replace(b"Home", b"Else")})
+    go()
+    assert car.radio.joins == ["Home", "Home"]
+    assert not (root / ".hotlap-draft").exists()
+
+
+# Passwords
+
+KEYS = st.sampled_from(["ssid", "SSID", "network name", "name"])
+SECRETS = st.sampled_from(["password", "Password", "PASSWD", "pwd", "psk", "passphrase", "pasword", "passwort", "key"])
+QUOTES = st.sampled_from(["''", '""', "``", "\u2018\u2019", "\u201c\u201d", "\u00ab\u00bb", ""])
+COLONS = st.sampled_from([": ", ":", "=", " = ", "\uff1a", " "])
+BETWEEN = st.sampled_from(
+    [" ", ", ", ",", "; ", " / ", "\t", " # ", "\x0b", "\u2028", "\x85", "\n", "\r\n", "\n\n", "\r"]
+)
+
+
+@st.composite
+def creds_of_any_kind(draw: st.DrawFn) -> str:
+    """As people write it, and as they should not: PASSWORD stands where everybody sees that it is one."""
+    text = draw(st.sampled_from(["", "# mine\n", "{", "\ufeff"]))
+    for _ in range(draw(st.integers(1, 3))):
+        quotes, colon, between = draw(QUOTES), draw(COLONS), draw(BETWEEN)
+        name = draw(st.sampled_from(["Home", "Far", "The Neighbours", "x", ""]))
+        parts = [f"{draw(KEYS)}{colon}{quotes[:1]}{name}{quotes[1:]}"]
+        parts.append(f"{draw(SECRETS)}{draw(COLONS)}{draw(QUOTES)[:1]}{PASSWORD}{quotes[1:]}")
+        if draw(st.booleans()):
+            parts.reverse()
+        text += between.join(parts) + draw(BETWEEN)
+        if draw(st.booleans()):
+            text += f"{draw(KEYS)}{colon}'{name}', '{PASSWORD}'\n"
+    return text
+
+
+@given(creds_of_any_kind(), st.sampled_from(["utf-8", "utf-16"]))
+@example("ssid: 'Home' password: 'canary-password'", "utf-8")
+@example("ssid: Home, password: canary-password", "utf-8")
+@example("ssid: Home password: canary-password", "utf-8")
+def test_however_it_is_written_no_password_is_repeated(text: str, encoding: str) -> None:
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    root_log = logging.getLogger()
+    level = root_log.level
+    root_log.addHandler(handler)
+    root_log.setLevel(logging.DEBUG)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            root, staging = Path(folder) / "drive", Path(folder) / "staging"
+            staging.mkdir()
+            data = text.encode(encoding)
+            put(root, {"wifi-creds.txt": data})
+            car, served = Car(), Remembered(staging / "drives.json")
+            found = asyncio.run(
+                visit(DRIVE, Mounter(root), car.deeds(), car.radio, staging, served, host=HOST, floor=0)
+            )
+            after = (root / "wifi-creds.txt").read_bytes()
+            told = status(root) + repr(found) + said.getvalue()
+    finally:
+        root_log.removeHandler(handler)
+        root_log.setLevel(level)
+    assert PASSWORD not in told
+    assert after.decode(encoding).count(PASSWORD) == text.count(PASSWORD)
+
+
 # What is written
 
 
@@ -590,6 +849,26 @@ def test_a_block_replaces_that_of_the_same_car_whatever_stands_there(old: bytes,
     assert drive_report.merge(other, block).count(b"Hostname: Host-7") == other.count(b"Hostname: Host-7")
 
 
+def test_a_report_that_has_grown_too_long_loses_its_oldest_blocks(root: Path, go: Go) -> None:
+    blocks = [f"Hostname: amss-{number}\nTimestamp: x\n{'words ' * 20}" for number in range(3000)]
+    put(root, {"device-status.txt": "\n\n".join(blocks) + "\n", "wifi-creds.txt": CREDS})
+    for _ in range(2):
+        found = go()
+        assert found is not None
+        assert not found.trouble
+        assert len(status(root)) <= drive_report.LARGEST_STATUS
+        assert status(root).startswith("Hostname: amss-")
+        assert "Hostname: amss-2999\n" in status(root)
+        assert status(root).count(f"Hostname: {HOST}\n") == 1
+
+
+def test_remarks_of_very_many_visits_are_replaced(root: Path) -> None:
+    marks = "# >>> car\n" * 6000
+    for text in (marks, marks + "# <<< car\n"):
+        after = drive_report.annotate(text.encode(), "car", ["x"]).decode()
+        assert after.endswith("# >>> car\n# x\n# <<< car\n")
+
+
 # Coming and going
 
 
@@ -606,26 +885,23 @@ def test_drives_are_told_of_once_a_plugging_and_the_system_s_own_never(tmp_path:
     command = ("umockdev-wrapper", DEBIAN_PYTHON, str(here.with_name("umockdev_drives.py")), str(tmp_path / "mounts"))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
-        "/dev/sdb1 vfat LABEL-sdb1",
-        "/dev/sdc1 exfat LABEL-sdc1",
-        "/dev/sdc2 ntfs LABEL-sdc2",
-        "/dev/sdc3 ext4 LABEL-sdc3",
-        "/dev/sdd vfat LABEL-sdd",
-        "/dev/sdd vfat LABEL-sdd",
+        "/dev/sdb1 vfat LABEL-sdb1 UUID-sdb1",
+        "/dev/sdc1 exfat LABEL-sdc1 UUID-sdc1",
+        "/dev/sdc2 ntfs LABEL-sdc2 UUID-sdc2",
+        "/dev/sdc3 ext4 LABEL-sdc3 UUID-sdc3",
+        "/dev/sdd vfat LABEL-sdd UUID-sdd",
+        "/dev/sdd vfat LABEL-sdd UUID-sdd",
     ], done.stderr
     assert "crypto_LUKS, which the car does not read" in done.stderr
-    assert "This one does not work." in done.stderr
 
 
 async def test_watching_stops_when_it_is_told_to(tmp_path: Path) -> None:
-    drives: list[Drive] = []
-
-    async def handle(drive: Drive) -> None:
-        drives.append(drive)
-
     (tmp_path / "mounts").write_text("")
-    watching = asyncio.create_task(UsbDrives(tmp_path / "mounts").watch(handle))
-    await asyncio.wait([watching], timeout=0.1)
-    watching.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await watching
+    looks = UsbDrives(tmp_path / "mounts").watch()
+    await anext(looks)
+    waiting = asyncio.ensure_future(anext(looks))
+    await asyncio.wait([waiting], timeout=0.1)
+    waiting.cancel()
+    with pytest.raises((asyncio.CancelledError, StopAsyncIteration)):
+        await waiting
+    await looks.aclose()

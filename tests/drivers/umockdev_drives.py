@@ -1,12 +1,13 @@
 """A machine whose USB drives come and go: real uevents and a real sysfs by umockdev, watched by UsbDrives.
 
-Run under umockdev-wrapper by Debian's Python, outside .venv; prints a line for each drive that it was handed.
+Run under umockdev-wrapper by Debian's Python, outside .venv; prints a line for each drive that came.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, no-any-return"
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import gi
@@ -15,10 +16,10 @@ gi.require_version("UMockdev", "1.0")
 from gi.repository import UMockdev  # noqa: E402
 
 from drivers.mounts import Drive  # noqa: E402
-from drivers.rig import DeviceError  # noqa: E402
 from drivers.usb import UsbDrives  # noqa: E402
 
 PATIENCE = 10.0
+USB = ["DEVTYPE", "usb_device", "ID_BUS", "usb"]
 MOUNTS = Path(sys.argv[-1])
 
 
@@ -32,8 +33,7 @@ class Machine:
         self.plugged += 1
         parent = None
         if bus == "usb":
-            properties = ["DEVTYPE", "usb_device", "ID_BUS", "usb"]
-            parent = self.testbed.add_device("usb", f"usb{self.plugged}", None, [], properties)
+            parent = self.testbed.add_device("usb", f"usb{self.plugged}", None, [], USB)
         disk = self._block(name, "disk", whole, parent, number)
         return [
             disk,
@@ -46,6 +46,7 @@ class Machine:
         if file_system:
             usage = "crypto" if file_system == "crypto_LUKS" else "filesystem"
             properties += ["ID_FS_TYPE", file_system, "ID_FS_USAGE", usage, "ID_FS_LABEL", f"LABEL-{name}"]
+            properties += ["ID_FS_UUID", f"UUID-{name}"]
         return self.testbed.add_device("block", name, parent, [], properties)
 
     def unplug(self, paths: list[str]) -> None:
@@ -57,19 +58,26 @@ class Machine:
 class Diary:
     def __init__(self) -> None:
         self.drives: list[Drive] = []
-        self.came = asyncio.Event()
+        self.present: frozenset[Drive] = frozenset()
+        self.looked = asyncio.Event()
 
-    async def handle(self, drive: Drive) -> None:
-        self.drives.append(drive)
-        print(drive.node, drive.file_system, drive.label, flush=True)
-        self.came.set()
-        if drive.node == "/dev/sdb1":
-            raise DeviceError("This one does not work.")
+    async def keep(self, looks: AsyncIterator[frozenset[Drive]]) -> None:
+        async for present in looks:
+            for drive in sorted(present - self.present, key=lambda drive: drive.node):
+                self.drives.append(drive)
+                print(drive.node, drive.file_system, drive.label, drive.uuid, flush=True)
+            self.present = present
+            self.looked.set()
+
+    async def sees(self, *nodes: str) -> None:
+        while {drive.node for drive in self.present} != {f"/dev/{node}" for node in nodes}:
+            self.looked.clear()
+            await self.looked.wait()
 
     async def holds(self, count: int) -> None:
         while len(self.drives) < count:
-            self.came.clear()
-            await self.came.wait()
+            self.looked.clear()
+            await self.looked.wait()
 
 
 async def main(machine: Machine, diary: Diary, mounts: Path) -> None:
@@ -77,7 +85,9 @@ async def main(machine: Machine, diary: Diary, mounts: Path) -> None:
     machine.plug("mmcblk0", "vfat", bus="mmc", number=64)
     machine.plug("sdb", "vfat", number=16)
     machine.plug("sdz", "crypto_LUKS", "apfs", number=240)
-    watching = asyncio.create_task(UsbDrives(mounts).watch(diary.handle))
+    odd = ["DEVTYPE", "disk", "MAJOR", "8", "ID_FS_TYPE", "vfat", "ID_FS_USAGE", "filesystem"]
+    machine.testbed.add_device("block", "odd", machine.testbed.add_device("usb", "usb99", None, [], USB), [], odd)
+    watching = asyncio.create_task(diary.keep(UsbDrives(mounts).watch()))
     await diary.holds(1)
     first = machine.plug("sdc", "exfat", "ntfs", "ext4", number=32)
     await diary.holds(4)
@@ -88,10 +98,14 @@ async def main(machine: Machine, diary: Diary, mounts: Path) -> None:
     machine.testbed.set_property(floppy[0], "DISKSEQ", "99")  # another card in the same reader
     machine.testbed.uevent(floppy[0], "change")
     await diary.holds(6)
+    await diary.sees("sdb1", "sdd")
     watching.cancel()
     await asyncio.wait([watching])
 
 
 if __name__ == "__main__":
-    MOUNTS.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 0 8:17 / /media/car/STICK rw - vfat /dev/sdb1 rw\n")
+    MOUNTS.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 0 8:17 / /media/car/STICK rw - vfat /dev/sdb1 rw\n"
+        "3 0 8:33 / /tmp/hotlap-drive-x rw - exfat /dev/sdc1 rw\n"
+    )
     asyncio.run(asyncio.wait_for(main(Machine(), Diary(), MOUNTS), PATIENCE))
