@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from drivers.bus import CallError, SystemBus
@@ -18,11 +19,18 @@ from drivers.rig import DeviceError
 log = logging.getLogger(__name__)
 
 DEADLINE: Final = 40.0
-"""Seconds that SSH may take to be switched: the unit's own 30, and some to spare."""
+"""Seconds that SSH may take to be switched, or its password to be set: the units' own 30, and some to spare."""
+SSH_PASSWORD: Final = Path("/run/hotlap-ssh-password.sock")
+"""Where systemd waits for a new password (systemd/hotlap-ssh-password.socket); scripts/ssh-password sets it."""
+SSH_ACCOUNT: Final = Path("/etc/hotlap/ssh-account")
+"""Whose password that is. Root writes it, so that whoever takes over the daemon cannot set root's own."""
 
 _RUNS: Final = ("active", "reloading")
 _WITHOUT_RULES: Final = "0.105"
 """The last polkit that reads no rules, and so cannot tell one unit from another."""
+_PASSWORD: Final = re.compile("[^\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{8,128}")
+_MOST_BYTES: Final = 511
+"""What crypt(3) takes of a password."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _NO_ZONES: Final = {"Factory", "localtime"}
 """The second is a link to where the choice is kept, which would then lead to itself."""
@@ -63,11 +71,18 @@ class System:
     Every verb raises DeviceError, in one sentence that a person can act on.
     """
 
-    def __init__(self, bus: SystemBus | None = None, deadline: float = DEADLINE) -> None:
-        """SSH that is not switched within `deadline` seconds is an error."""
+    def __init__(
+        self,
+        bus: SystemBus | None = None,
+        deadline: float = DEADLINE,
+        ssh_password: Path = SSH_PASSWORD,
+        ssh_account: Path = SSH_ACCOUNT,
+    ) -> None:
+        """SSH that is not switched, or whose password is not set, within `deadline` seconds is an error."""
         self._bus = bus or SystemBus()
         self._deadline = deadline
-        self._switching = asyncio.Lock()
+        self._ssh_password, self._ssh_account = ssh_password, ssh_account
+        self._switching, self._setting = asyncio.Lock(), asyncio.Lock()
 
     async def close(self) -> None:
         """Let go of the bus. May be called twice."""
@@ -104,6 +119,59 @@ class System:
         if result != "done":
             raise DeviceError(f"SSH could not be switched {word} ({result}); look why with: journalctl -u {unit}.")
         log.info("SSH was switched %s.", word)
+
+    async def ssh_account(self) -> str:
+        """Whose password `set_ssh_password` sets. Raises where that cannot be done, too."""
+        if not self._ssh_password.is_socket():
+            raise DeviceError(
+                "The socket that takes SSH's password is missing; run: sudo systemctl restart "
+                "hotlap-ssh-password.socket, or scripts/install-car again."
+            )
+        try:
+            account = self._ssh_account.read_text("utf-8").strip()
+        except (OSError, ValueError):
+            account = ""
+        if not account:
+            raise DeviceError(
+                f"No account is named whose password it is: write the name of one that may log in into "
+                f"{self._ssh_account}, as root."
+            )
+        return account
+
+    async def set_ssh_password(self, password: str) -> None:
+        """Set the password of `ssh_account`, 8 to 128 characters of which none is a control character; on return it
+        counts."""
+        if not _PASSWORD.fullmatch(password) or len(password.encode()) > _MOST_BYTES:
+            raise DeviceError(
+                "SSH's password has 8 to 128 characters, 511 bytes in UTF-8, and no control characters; choose another."
+            )
+        account = await self.ssh_account()
+        async with self._setting:
+            try:
+                async with asyncio.timeout(self._deadline):
+                    answer = await self._hand_in(password)
+            except TimeoutError as error:
+                raise DeviceError(f"SSH's password is still not set; {_LOOK}") from error
+            except (OSError, ValueError) as error:
+                raise DeviceError(
+                    f"What sets SSH's password cannot be reached ({getattr(error, 'strerror', None) or error}); run: "
+                    "sudo systemctl restart hotlap-ssh-password.socket."
+                ) from error
+        if not answer:
+            raise DeviceError(f"SSH's password was not set; {_LOOK}")
+        if answer != "ok":
+            raise DeviceError(answer)
+        log.info("SSH's password was set for %s.", account)
+
+    async def _hand_in(self, password: str) -> str:
+        """What is answered, empty where nothing is. Raises OSError or ValueError."""
+        reader, writer = await asyncio.open_unix_connection(self._ssh_password, limit=4096)
+        try:
+            writer.write(f"{password}\n".encode())
+            await writer.drain()
+            return (await reader.readline()).decode("utf-8", "replace").strip()
+        finally:
+            writer.close()
 
     async def host_name(self) -> str:
         with _in_words(_HOSTNAME, "change the host name"):
@@ -192,6 +260,9 @@ def _in_words(service: _Service, wish: str) -> Iterator[None]:
         raise DeviceError(f"{service.program} did not {wish} ({error.name}): {error}") from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DeviceError(f"{service.program} answers what is no answer; {wish} by hand.") from error
+
+
+_LOOK: Final = "look why with: journalctl -u 'hotlap-ssh-password@*'."
 
 
 def _forbidden(wish: str) -> str:

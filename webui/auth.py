@@ -38,6 +38,9 @@ ASSESSED: Final = 72
 LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """No 0, 1, i, l or o, which are taken for each other: 15 of these are 74 bits."""
 SHORTEST_TAG: Final = 6
+NO_PASSWORD: Final = (
+    "The console has no password yet: make one with sudo /opt/hotlap/venv/bin/hotlap-car reset-password, on the car."
+)
 NO_TAGS: Final = frozenset(
     {
         "asset tag",
@@ -97,19 +100,22 @@ class Password:
     Another process may change the file, as `Password.reset` does: what it says counts at once.
     """
 
-    def __init__(self, path: Path, kept: _Kept) -> None:
+    def __init__(self, path: Path, kept: _Kept | None) -> None:
         self._path, self._kept, self._seen = path, kept, _version(path)
         # One worker: a verification takes 19 MiB, and who cancels a request must not make room for another.
         self._worker = ThreadPoolExecutor(1, "password")
 
     @classmethod
-    def first(cls, path: Path, known: str | None = None, tag: str | None = None) -> tuple[Password, str | None]:
+    def first(
+        cls, path: Path, known: str | None = None, tag: str | None = None, random: bool = True
+    ) -> tuple[Password, str | None]:
         """The password at `path`, in a folder that exists; and if a random one had to be made, that one, to be printed:
         nobody can find it out later.
 
         Where there is no file, the password is `known`, to stay; or else the chassis's asset `tag`, if its maker has
         set one; or else random. The last two must be changed. A damaged file is moved aside, and the tag does not count
-        then. Raises WeakPassword for `known`, and OSError.
+        then. Without `random`, where nobody is there to whom it could be printed, there is none then, and nothing opens
+        until `reset` makes one. Raises WeakPassword for `known`, and OSError.
         """
         try:
             return cls(path, _parse(path.read_bytes())), None
@@ -123,6 +129,8 @@ class Password:
             return cls(path, _save(path, known, must_change=False)), None
         if tag is not None and _is_fit(tag):
             return cls(path, _save(path, tag.strip(), must_change=True)), None
+        if not random:
+            return cls(path, None), None
         new = _random()
         return cls(path, _save(path, new, must_change=True)), new
 
@@ -137,10 +145,16 @@ class Password:
         return new
 
     @property
+    def missing(self) -> bool:
+        """Whether there is none yet, so that nobody can give it."""
+        self._refresh()
+        return self._kept is None
+
+    @property
     def must_change(self) -> bool:
         """Whether nothing but the change of the password is open to whoever has given it."""
         self._refresh()
-        return self._kept.must_change
+        return self._kept is None or self._kept.must_change
 
     async def verify(self, password: str) -> bool:
         """Whether this is the password. One at a time, and in the same time whatever it is."""
@@ -152,7 +166,7 @@ class Password:
 
     def _verify(self, password: str) -> bool:
         self._refresh()
-        if not self._matches(password):
+        if self._kept is None or not self._matches(password):
             return False
         if HASHER.check_needs_rehash(self._kept.hash):
             try:
@@ -169,6 +183,8 @@ class Password:
         self._set(new, must_change=False)
 
     def _matches(self, password: str) -> bool:
+        if self._kept is None:
+            return False
         fits = len(password) <= LONGEST
         return _opens(self._kept.hash, password if fits else "") and fits
 
@@ -177,13 +193,13 @@ class Password:
         self._seen = _version(self._path)
 
     def _refresh(self) -> None:
-        """Read the file if it is another one; while it cannot be used, the last one counts."""
+        """Read the file if it is another one; one that cannot be used changes nothing."""
         if (seen := _version(self._path)) != self._seen:
             self._seen = seen
             try:
                 self._kept = _parse(self._path.read_bytes())
             except (OSError, ValueError) as error:
-                log.error("The console's password file cannot be used, so the last password still counts: %s", error)
+                log.error("The console's password file cannot be used, and changes nothing: %s", error)
 
 
 def _version(path: Path) -> tuple[int, int] | None:
@@ -223,11 +239,11 @@ def _bytes(password: str) -> bytes:
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
-def judge(new: str, host: str) -> None:
-    """Raises WeakPassword when a password is too short, too long, or easily guessed on the car named `host`."""
+def judge(new: str, *names: str) -> None:
+    """Raises WeakPassword when a password is too short, too long, or easily guessed by who knows the car's `names`."""
     if not SHORTEST <= len(new) <= LONGEST:
         raise WeakPassword(f"A password has {SHORTEST} to {LONGEST} characters.")
-    if zxcvbn(new[:ASSESSED], ["deepracer", "hotlap", host])["guesses"] < COMMON:
+    if zxcvbn(new[:ASSESSED], ["deepracer", "hotlap", *names])["guesses"] < COMMON:
         raise WeakPassword(
             "This password is one of the first that others would try: choose a longer one, such as a few words that do "
             "not belong together."
@@ -387,18 +403,21 @@ class Attempts:
     One address has 4 free within a minute, and all together 19 within an hour; each further one brings a delay that
     doubles from 10 s, up to 15 min for the address and 30 s for all. No session that is open is touched by it. The file
     at `path`, in a folder that exists, keeps it over a restart as seconds gone by, not as times of day: neither a
-    restart nor a clock that is set unlocks.
+    restart nor a clock that is set unlocks. Who deletes the file, as `hotlap-car reset-password` does, forgives all.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path, self._clock = path, clock
         self._times: list[float] = []
         self._records: dict[str, _Record] = {}
+        self._on_disk = False
         self.turn = asyncio.Lock()
         self._load()
 
     def check(self, address: str) -> float:
         """Seconds that `address` has to wait before it may try; 0 when it may now."""
+        if self._on_disk and not self._path.exists():
+            self._times, self._records, self._on_disk = [], {}, False
         now = self._clock()
         wait = self._records[address].wait(now) if address in self._records else 0.0
         recent = _within(HOUR, self._times, now)
@@ -435,6 +454,7 @@ class Attempts:
         kept = _KeptAttempts([now - when for when in self._times], addresses)
         try:
             write_atomically(self._path, msgspec.json.encode(kept), 0o600)
+            self._on_disk = True
         except OSError as error:
             log.warning("Wrong passwords are counted until the next restart only: %s", error)
 
@@ -447,6 +467,7 @@ class Attempts:
         except (OSError, ValueError, RecursionError) as error:
             log.warning("The count of wrong passwords could not be read, and begins anew: %s", error)
             return
+        self._on_disk = True
         self._times = [now - age for age in kept.ages]
         self._records = {
             address: _Record([now - age for age in record.ages], record.strikes, now + record.wait)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
+from pathlib import Path
 from typing import Annotated, Final
 
 from msgspec import Meta
 
+from drivers.disk import write_atomically
 from drivers.rig import DeviceError
 from drivers.system import System, time_zones
 from vehicle import doctor
 from vehicle.car import NO_WIFI, Refusal
 from webui.about import About, about
-from webui.auth import Session
+from webui.auth import Session, WeakPassword, judge, unlock
 from webui.desk import Desk, Nothing, Obeyed, Route, Secret, Strict, Visit
 
+log = logging.getLogger(__name__)
+
 NO_SYSTEM: Final = "hotlap cannot change the settings of this machine; change them in the system."
+
+
+class NotThePassword(Refusal):
+    """Whoever wants something grave does not know the console's password."""
 
 
 class WifiState(Strict):
@@ -66,6 +75,22 @@ class Switch(Strict):
     enabled: bool
 
 
+class SshPassword(Strict):
+    """Whose password it is, and whether it was set from here before; `reason` says why it cannot be set here."""
+
+    account: str
+    settable: bool
+    was_set: bool
+    reason: str
+
+
+class NewSshPassword(Strict):
+    """`password` is the console's, once more."""
+
+    password: Secret
+    new: Secret
+
+
 class HostName(Strict):
     """`reason` says why it cannot be changed here."""
 
@@ -103,7 +128,7 @@ async def describe(desk: Desk, visit: Visit) -> About:
 
 
 async def examine(desk: Desk, visit: Visit) -> list[doctor.Finding]:
-    return await asyncio.to_thread(doctor.examine, desk.car.settings)
+    return await asyncio.to_thread(doctor.examine, desk.car.settings, faults=desk.car.faults)
 
 
 async def network(desk: Desk, visit: Visit) -> Network:
@@ -180,6 +205,52 @@ async def change_ssh(desk: Desk, person: Session, on: bool) -> None:
     """Raises NotYours, Refusal or DeviceError."""
     # Who goes away meanwhile has switched it all the same.
     await asyncio.shield(_system(desk, person).switch_ssh(on))
+
+
+async def ssh_password(desk: Desk, visit: Visit) -> SshPassword:
+    was_set = _mark(desk).exists()
+    if desk.car.system is None:
+        return SshPassword("", False, was_set, NO_SYSTEM)
+    try:
+        return SshPassword(await desk.car.system.ssh_account(), True, was_set, "")
+    except DeviceError as error:
+        return SshPassword("", False, was_set, str(error))
+
+
+async def set_ssh_password(desk: Desk, visit: Visit) -> SshPassword:
+    await change_ssh_password(desk, visit, visit.body.password, visit.body.new)
+    return await ssh_password(desk, visit)
+
+
+async def change_ssh_password(desk: Desk, visit: Visit, password: str, new: str) -> None:
+    """Set SSH's password, for who gives the console's once more: whoever finds an unlocked page must not get all.
+
+    Raises TooManyAttempts, NotThePassword, Refusal, WeakPassword or DeviceError.
+    """
+    system = desk.car.system
+    if system is None:
+        raise Refusal(NO_SYSTEM)
+    if not await unlock(desk.password, desk.attempts, visit.request.remote or "", password):
+        raise NotThePassword("This is not the console's password, which is needed to set SSH's.")
+    account = await system.ssh_account()
+    await asyncio.to_thread(judge, new, socket.gethostname(), account)
+    if new == password:
+        raise WeakPassword("Everybody who drives knows the console's password: choose another one for SSH.")
+
+    async def change() -> None:
+        await system.set_ssh_password(new)
+        try:
+            await asyncio.to_thread(write_atomically, _mark(desk), b"")
+        except OSError as error:
+            log.warning("That SSH's password was set is not remembered: %s", error)
+
+    # Who goes away meanwhile has set it all the same.
+    await asyncio.shield(change())
+
+
+def _mark(desk: Desk) -> Path:
+    """A file that is there since SSH's password was set from here."""
+    return desk.car.store.root / "ssh_password_set"
 
 
 async def host_name(desk: Desk, visit: Visit) -> HostName:
@@ -262,6 +333,15 @@ ROUTES: Final = (
     Route("POST", "/api/v1/network/forget", "Forget a Wi-Fi network", forget, Obeyed, Forget),
     Route("GET", "/api/v1/ssh", "Whether SSH is on", ssh, Ssh),
     Route("PUT", "/api/v1/ssh", "Switch SSH, also for the next starts", switch_ssh, Ssh, Switch),
+    Route("GET", "/api/v1/ssh/password", "Whose SSH password can be set from here", ssh_password, SshPassword),
+    Route(
+        "PUT",
+        "/api/v1/ssh/password",
+        "Set the SSH password; the console's is needed once more",
+        set_ssh_password,
+        SshPassword,
+        NewSshPassword,
+    ),
     Route("GET", "/api/v1/host_name", "The computer's host name", host_name, HostName),
     Route("PUT", "/api/v1/host_name", "Give the computer another host name", rename, HostName, Name),
     Route("GET", "/api/v1/time_zone", "The computer's time zone, and those to choose from", time_zone, TimeZone),

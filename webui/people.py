@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from vehicle.car import Refusal
-from webui.auth import Session, unlock
+from webui.auth import NO_PASSWORD, Session, unlock
 from webui.desk import COOKIE, STOCK_COOKIE, Desk, Locked, Nothing, Obeyed, Route, Secret, Strict, Visit
 
 
@@ -50,6 +50,8 @@ def state_of(desk: Desk, person: Session | None) -> SessionState:
 
 async def enter(desk: Desk, address: str, password: str, name: str) -> tuple[str, Session]:
     """Log in: the new session's cookie, and the session. Raises TooManyAttempts, or Locked."""
+    if desk.password.missing:
+        raise Locked(NO_PASSWORD)
     if not await unlock(desk.password, desk.attempts, address, password):
         raise Locked("This is not the car's password. Forgotten? Run hotlap-car reset-password on the car.")
     plain = "".join(letter for letter in name if letter.isprintable()).strip()

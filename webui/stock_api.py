@@ -39,7 +39,8 @@ WIRES: Final = {"angle": "steering", "throttle": "throttle"}
 MODEL: Final = "model"
 """The name of every model; what differs is its folder's."""
 LOGS: Final = {"SYS": "system", "ROS": "daemon"}
-SSH_PASSWORD: Final = "hotlap cannot set the password of SSH: type passwd over SSH, or at the car's keyboard."
+NOT_SET: Final = "It was not set from this console yet; hotlap sets none by itself."
+OLD_SSH_PASSWORD: Final = "The old password that is asked for here is the console's, not the one that SSH had."
 NO_UPDATE: Final = "No updater is set up on this car; install new software by hand."
 REFUSALS: Final = (
     Refusal,
@@ -130,7 +131,7 @@ class StockApi:
             ("GET!", "/api/enableSsh", self._enable_ssh),
             ("GET!", "/api/disableSsh", self._disable_ssh),
             ("GET", "/api/isSshDefaultPasswordChanged", self._ssh_password),
-            ("*", "/api/resetSshPassword", self._refuse_ssh_password),
+            ("*", "/api/resetSshPassword", self._set_ssh_password),
             ("GET", r"/api/logs/{type}/{lines:\d+}", self._logs),
             ("GET", "/api/is_usb_connected", self._usb),
             ("GET", "/api/get_network_details", self._network),
@@ -404,10 +405,23 @@ class StockApi:
         return await self._ssh(visit)
 
     async def _ssh_password(self, visit: Visit) -> Answer:
-        return {"success": False, "isDefaultSshPasswordChanged": False, "reason": SSH_PASSWORD}
+        found = await computer.ssh_password(self._desk, visit)
+        return {
+            "success": found.settable,
+            "isDefaultSshPasswordChanged": found.was_set,
+            "reason": found.reason or ("" if found.was_set else NOT_SET),
+        }
 
-    async def _refuse_ssh_password(self, visit: Visit) -> NoReturn:
-        raise Refusal(SSH_PASSWORD)
+    async def _set_ssh_password(self, visit: Visit) -> Answer:
+        body = await _object(visit)
+        old, new = body.get("oldPassword"), body.get("newPassword")
+        if not isinstance(old, str) or not isinstance(new, str):
+            raise Malformed("oldPassword and newPassword must be texts")
+        try:
+            await computer.change_ssh_password(self._desk, visit, old, new)
+        except computer.NotThePassword as error:
+            raise Refusal(OLD_SSH_PASSWORD) from error
+        return _done()
 
     async def _logs(self, visit: Visit) -> Answer:
         kind, lines = visit.request.match_info["type"], int(visit.request.match_info["lines"][:6])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dbus_fast import BusType, Message, MessageType, Variant
@@ -123,6 +124,51 @@ class Services:
 
 def _path_of(unit: str) -> str:
     return f"{MANAGER}/unit/" + "".join(letter if letter.isalnum() else f"_{ord(letter):02x}" for letter in unit)
+
+
+@dataclass
+class PasswordSetter:
+    """What is behind the socket of hotlap-ssh-password, here in `folder`: notes the lines; `answer` None is none."""
+
+    folder: Path
+    answer: bytes | None = b"ok\n"
+    lines: list[bytes] = field(default_factory=list)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    """Who was not answered is, after this."""
+    visits: set[asyncio.Task[None] | None] = field(default_factory=set)
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "ssh-password.sock"
+
+    @property
+    def account(self) -> Path:
+        return self.folder / "ssh-account"
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.visits.add(asyncio.current_task())
+        self.lines.append(await reader.readline())
+        if self.answer is None:
+            gone = asyncio.create_task(reader.read())
+            freed = asyncio.create_task(self.release.wait())
+            await asyncio.wait((gone, freed), return_when=asyncio.FIRST_COMPLETED)
+            for task in (gone, freed):
+                task.cancel()
+        writer.write(b"ok\n" if self.answer is None else self.answer)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def password_setter(folder: Path) -> AsyncIterator[PasswordSetter]:
+    """That for the account `pit`. The path of `folder` must be short: a socket's name has 107 bytes."""
+    setter = PasswordSetter(folder)
+    setter.account.write_text("pit\n")
+    async with await asyncio.start_unix_server(setter.take, setter.socket):
+        yield setter
+        setter.release.set()
+        await asyncio.gather(*filter(None, setter.visits))
 
 
 @asynccontextmanager

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,7 +18,7 @@ from hypothesis import strategies as st
 from drivers.bus import SystemBus
 from drivers.rig import DeviceError
 from drivers.system import System, time_zones
-from tests.drivers.system_services import Services, machine
+from tests.drivers.system_services import PasswordSetter, Services, machine, password_setter
 
 FORBIDDEN = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
 VERBS: dict[str, tuple[str, str, Callable[[System], Awaitable[object]]]] = {
@@ -259,3 +264,109 @@ async def test_a_machine_that_has_no_name_and_no_zone_yet_has_none(services: Ser
     services.zone = services.host = services.transient = ""
     assert await system.host_name() == ""
     assert await system.time_zone() == ""
+
+
+# SSH's password -----------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def setter() -> AsyncIterator[PasswordSetter]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with password_setter(Path(folder)) as setter:
+            yield setter
+
+
+def setting(setter: PasswordSetter, deadline: float = 5.0) -> System:
+    return System(SystemBus("unix:path=/nowhere"), deadline, setter.socket, setter.account)
+
+
+async def test_sshs_password_is_one_line_on_the_socket_and_in_no_log(
+    setter: PasswordSetter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    system = setting(setter)
+    assert await system.ssh_account() == "pit"
+    await system.set_ssh_password("drei: Wälder ☃")
+    assert setter.lines == ["drei: Wälder ☃\n".encode()]
+    assert "SSH's password was set for pit." in caplog.text
+    assert "Wälder" not in caplog.text
+
+
+async def test_two_passwords_at_once_are_set_one_after_the_other(setter: PasswordSetter) -> None:
+    system = setting(setter)
+    setter.answer = None
+    first = asyncio.create_task(system.set_ssh_password("the first of two"))
+    async with asyncio.timeout(5):
+        while not setter.lines:
+            await asyncio.sleep(0)
+    setter.answer = b"ok\n"
+    second = asyncio.create_task(system.set_ssh_password("the second of two"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(setter.lines) == 1
+    first.cancel()
+    await second
+    assert setter.lines[-1] == b"the second of two\n"
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "",
+        "short",
+        "x" * 129,
+        "\U0001f697" * 128,
+        "two\nlines of it",
+        "a tab\tin it",
+        "a nul\0in it",
+        "half \ud800 pair",
+    ],
+)
+async def test_what_cannot_be_a_password_of_ssh_is_refused_before_it_is_sent(
+    setter: PasswordSetter, password: str
+) -> None:
+    assert "8 to 128 characters" in await refusal(setting(setter).set_ssh_password(password))
+    assert setter.lines == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"No account is named for it.\n", "No account is named for it."),
+        (b"", "was not set; look why with: journalctl -u 'hotlap-ssh-password@*'."),
+        (b"x" * 5000, "cannot be reached"),
+    ],
+)
+async def test_what_goes_wrong_with_sshs_password_is_told(setter: PasswordSetter, answer: bytes, words: str) -> None:
+    setter.answer = answer
+    assert words in await refusal(setting(setter).set_ssh_password("three odd walruses"))
+
+
+async def test_whoever_sets_no_password_in_time_is_not_waited_for(setter: PasswordSetter) -> None:
+    setter.answer = None
+    assert "still not set" in await refusal(setting(setter, 0.1).set_ssh_password("three odd walruses"))
+
+
+@pytest.mark.parametrize("account", [None, b"", b" \n", b"\xff"])
+async def test_without_an_account_there_is_no_password_to_set(setter: PasswordSetter, account: bytes | None) -> None:
+    setter.account.unlink()
+    if account is not None:
+        setter.account.write_bytes(account)
+    system = setting(setter)
+    for asked in (system.ssh_account(), system.set_ssh_password("three odd walruses")):
+        assert "No account is named" in await refusal(asked)
+
+
+async def test_without_its_socket_sshs_password_cannot_be_set(setter: PasswordSetter, tmp_path: Path) -> None:
+    system = System(SystemBus("unix:path=/nowhere"), 5.0, tmp_path / "nowhere", setter.account)
+    assert "install-car" in await refusal(system.ssh_account())
+
+
+async def test_a_socket_behind_which_nobody_is_can_be_started_again() -> None:
+    with tempfile.TemporaryDirectory() as folder, closing(socket.socket(socket.AF_UNIX)) as deaf:
+        setter = PasswordSetter(Path(folder))
+        setter.account.write_text("pit")
+        deaf.bind(str(setter.socket))
+        assert "systemctl restart hotlap-ssh-password.socket" in await refusal(
+            setting(setter).set_ssh_password("three odd walruses")
+        )

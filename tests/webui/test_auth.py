@@ -316,6 +316,33 @@ async def test_a_reset_counts_in_the_running_daemon_at_once(path: Path, password
     assert not password.must_change
 
 
+@pytest.mark.parametrize("text", [None, b"{"])
+async def test_where_nobody_could_be_told_there_is_no_password_until_one_is_made(
+    path: Path, text: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if text is not None:
+        put(path, text)
+    password, told = Password.first(path, tag="Default string", random=False)
+    assert told is None
+    assert password.missing
+    assert password.must_change
+    for guess in ("", "Default string", "None", GOOD):
+        assert not await password.verify(guess)
+    put(path, b"{")
+    assert password.missing
+    told = Password.reset(path)
+    assert not password.missing
+    assert password.must_change
+    assert await password.verify(told)
+
+
+async def test_a_tag_or_what_is_remembered_counts_where_nobody_could_be_told(path: Path) -> None:
+    for _ in range(2):
+        password, told = Password.first(path, tag="L1D7Q9", random=False)
+        assert (told, password.missing, password.must_change) == (None, False, True)
+        assert await password.verify("L1D7Q9")
+
+
 @pytest.mark.parametrize("text", DAMAGED)
 async def test_a_file_damaged_under_the_running_daemon_changes_nothing(
     path: Path, password: Password, text: bytes, caplog: pytest.LogCaptureFixture
@@ -324,7 +351,7 @@ async def test_a_file_damaged_under_the_running_daemon_changes_nothing(
     assert await password.verify(GOOD)
     assert not await password.verify(OTHER)
     assert not password.must_change
-    assert caplog.text.count("the last password still counts") == 1
+    assert caplog.text.count("cannot be used, and changes nothing") == 1
 
 
 async def test_no_secret_reaches_a_log(
@@ -530,6 +557,19 @@ def test_a_restart_unlocks_nothing(tmp_path: Path, attempts: Attempts, clock: Cl
     assert restarted.check("a") == pytest.approx(160)
     fail(restarted, "b", 11)
     assert again(tmp_path, clock).check("c") == pytest.approx(20)
+
+
+def test_who_deletes_the_file_forgives_all(tmp_path: Path, attempts: Attempts, clock: Clock) -> None:
+    for counting in (attempts, again(tmp_path, clock)):
+        fail(counting, "a", 8)
+        assert counting.check("a") > 0
+        (tmp_path / "attempts.json").unlink()
+        assert counting.check("a") == 0
+        fail(counting, "a", 4)
+        assert counting.check("a") == 0
+        counting.failed("a")
+        assert counting.check("a") == 10
+        counting.succeeded("a")
 
 
 def test_the_right_password_is_remembered_over_a_restart(tmp_path: Path, attempts: Attempts, clock: Clock) -> None:

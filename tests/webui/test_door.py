@@ -38,7 +38,7 @@ from vehicle.car import Car
 from vehicle.gate import DriveMode
 from vehicle.settings import Console
 from webui.app import HEADERS, console
-from webui.auth import MOST_A_MINUTE, Password
+from webui.auth import MOST_A_MINUTE, NO_PASSWORD, Password
 from webui.desk import COOKIE, STOCK_COOKIE, Desk
 from webui.link import Link
 from webui.stock_api import StockApi
@@ -357,6 +357,23 @@ async def test_wrong_passwords_bring_a_delay_for_either_door(nobody: ClientSessi
             "error": f"Too many wrong passwords were given: try again in {answer.headers['Retry-After']} s."
         }
     assert (await stock_login(nobody, PASSWORD))[0] == 429
+
+
+async def test_without_a_password_nobody_comes_in_and_all_are_told_why(
+    car: Car, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = state / "password.json"
+    password, _ = Password.first(path, random=False)
+    async with console(car, HERE, password) as address, stranger(address) as anna:
+        for _ in range(MOST_A_MINUTE + 1):
+            for guess in ("", "None", PASSWORD):
+                told = await refused(anna, 401, "POST", "/api/v1/login", json={"password": guess})
+                assert told == NO_PASSWORD
+        assert (await stock_login(anna, ""))[0] == 401
+        assert "wrong password" not in caplog.text
+        assert not (await ask(anna, "GET", "/api/v1/session"))[1]["unlocked"]
+        await unlock(anna, password=Password.reset(path))
+        assert (await ask(anna, "GET", "/api/v1/session"))[1]["must_change"]
 
 
 async def test_to_come_from_elsewhere_by_ones_own_word_helps_nobody(nobody: ClientSession) -> None:

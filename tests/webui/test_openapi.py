@@ -161,7 +161,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> list[Way]:
 WORDS = [
     *("angle", "throttle", "max_speed", "drive_mode", "start_stop", "pwm", "min", "mid", "max", "polarity", "red"),
     *("green", "blue", "filenames", "old_password", "new_password", "password", "name", "percent", "mode", "wish"),
-    *("steering", "old", "new"),
+    *("steering", "old", "new", "oldPassword", "newPassword"),
 ]
 """What is asked for somewhere."""
 _words = st.sampled_from(WORDS)

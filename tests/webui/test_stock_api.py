@@ -653,7 +653,8 @@ async def test_what_hotlap_does_not_manage_is_refused_with_the_reason(client: Cl
         assert told["success"] is False
         assert told["reason"].startswith(("hotlap cannot", "No updater"))
     for path in ("wifi_reset", "resetSshPassword", "set_mandatory_update_status", "begin_software_update"):
-        assert (await client.refused(path, wifi_name="home", wifi_password="secret")).endswith(".")
+        words = {"wifi_name": "home", "wifi_password": "secret", "oldPassword": "old", "newPassword": "new"}
+        assert (await client.refused(path, **words)).endswith(".")
     for path in ("get_mandatory_update_status", "is_software_update_available"):
         assert await client.get(path) == {"success": True, "status": False}
     told = await client.get("isSshEnabled")

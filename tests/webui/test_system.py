@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from calibration.calibration import DEFAULT
 from drivers.bus import SystemBus
 from drivers.system import System
 from tests.browser import CHROMIUM, QUIET
-from tests.drivers.system_services import Services, machine
+from tests.drivers.system_services import PasswordSetter, Services, machine, password_setter
 from tests.webui.visits import HERE, PASSWORD, Enter, ask, refused
 from vehicle.car import Car
 from vehicle.gate import DriveMode
@@ -36,6 +37,8 @@ ORDERS = [
     ("POST", "/api/v1/reboot", {}),
     ("POST", "/api/v1/power_off", {}),
 ]
+NEW = "drei: Wälder ☃ im Öl"
+SET_SSH_PASSWORD = {"password": PASSWORD, "new": NEW}
 FORBIDDEN = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
 
 
@@ -46,6 +49,7 @@ class Stand:
     car: Car
     address: str
     services: Services
+    setter: PasswordSetter
 
 
 async def stand_up(stack: AsyncExitStack, state: Path, password: Password, system: System | None) -> tuple[Car, str]:
@@ -58,10 +62,16 @@ async def stand_up(stack: AsyncExitStack, state: Path, password: Password, syste
 async def stand(state: Path, password: Password) -> AsyncIterator[Stand]:
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(machine())
-        system = System(SystemBus(services.address, patience=2.0), deadline=2.0)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        setter = await stack.enter_async_context(password_setter(folder))
+        system = System(SystemBus(services.address, patience=2.0), 2.0, setter.socket, setter.account)
         stack.push_async_callback(system.close)
         car, address = await stand_up(stack, state, password, system)
-        yield Stand(car, address, services)
+        yield Stand(car, address, services, setter)
+
+
+def texts_below(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 async def test_ssh_is_switched_and_told(stand: Stand, enter: Enter, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,25 +174,122 @@ async def test_a_console_that_manages_no_computer_says_so(state: Path, password:
             ("host_name", "changeable"),
             ("time_zone", "changeable"),
             ("power", "available"),
+            ("ssh/password", "settable"),
         ):
             _, told = await ask(anna, "GET", f"/api/v1/{path}")
             assert (told[able], told["reason"]) == (False, NO_SYSTEM)
         assert (await ask(anna, "GET", "/api/v1/host_name"))[1]["name"] == socket.gethostname()
         for method, path, body in ORDERS:
             assert await refused(anna, 409, method, path, json=body) == NO_SYSTEM
+        assert await refused(anna, 409, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD) == NO_SYSTEM
         for path in ("enableSsh", "disableSsh"):
             assert await ask(anna, "GET", f"/api/{path}") == (200, {"success": False, "reason": NO_SYSTEM})
+        told = {"success": False, "isDefaultSshPasswordChanged": False, "reason": NO_SYSTEM}
+        assert await ask(anna, "GET", "/api/isSshDefaultPasswordChanged") == (200, told)
 
 
-async def test_a_stock_client_switches_ssh_and_is_told_of_its_password(stand: Stand, enter: Enter) -> None:
+async def test_sshs_password_is_set_and_reaches_no_log_and_no_file(
+    stand: Stand, enter: Enter, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    anna = await enter(stand.address)
+    told = {"account": "pit", "settable": True, "was_set": False, "reason": ""}
+    assert await ask(anna, "GET", "/api/v1/ssh/password") == (200, told)
+    assert await ask(anna, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD) == (200, told | {"was_set": True})
+    assert await ask(anna, "GET", "/api/v1/ssh/password") == (200, told | {"was_set": True})
+    assert stand.setter.lines == [f"{NEW}\n".encode()]
+    assert "SSH's password was set for pit." in caplog.text
+    assert "Wälder" not in caplog.text
+    assert "Wälder".encode() not in await asyncio.to_thread(texts_below, state)
+
+
+async def test_sshs_password_needs_the_consoles_once_more_and_guesses_are_counted(stand: Stand, enter: Enter) -> None:
+    anna = await enter(stand.address)
+    guess = {"password": "a guess at it", "new": NEW}
+    for _ in range(4):
+        assert "not the console's password" in await refused(anna, 409, "PUT", "/api/v1/ssh/password", json=guess)
+    assert (await ask(anna, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD))[0] == 200, "four are free"
+    stand.setter.lines.clear()
+    for _ in range(5):
+        assert "not the console's password" in await refused(anna, 409, "PUT", "/api/v1/ssh/password", json=guess)
+    assert "Too many" in await refused(anna, 429, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD)
+    assert (await ask(anna, "POST", "/api/v1/login", json={"password": PASSWORD}))[0] == 429
+    assert stand.setter.lines == []
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ("short", "8 to 128 characters"),
+        ("password123", "one of the first"),
+        (PASSWORD, "Everybody who drives knows"),
+        ("three odd\nwalruses", "no control characters"),
+    ],
+)
+async def test_a_weak_password_of_ssh_is_refused(stand: Stand, enter: Enter, new: str, words: str) -> None:
+    anna = await enter(stand.address)
+    wish = {"password": PASSWORD, "new": new}
+    assert words in await refused(anna, 409, "PUT", "/api/v1/ssh/password", json=wish)
+    assert stand.setter.lines == []
+    assert not (await ask(anna, "GET", "/api/v1/ssh/password"))[1]["was_set"]
+
+
+async def test_what_keeps_sshs_password_from_being_set_is_told(stand: Stand, enter: Enter) -> None:
+    anna = await enter(stand.address)
+    stand.setter.answer = b"The system does not take this password: too short.\n"
+    told = await refused(anna, 409, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD)
+    assert told == "The system does not take this password: too short."
+    stand.setter.account.unlink()
+    assert "No account is named" in await refused(anna, 409, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD)
+    _, told = await ask(anna, "GET", "/api/v1/ssh/password")
+    assert (told["account"], told["settable"], told["was_set"]) == ("", False, False)
+    assert "No account is named" in told["reason"]
+
+
+async def test_who_asked_and_went_away_has_set_sshs_password_all_the_same(
+    stand: Stand, enter: Enter, state: Path
+) -> None:
+    anna = await enter(stand.address)
+    stand.setter.answer = None
+    asking = asyncio.create_task(ask(anna, "PUT", "/api/v1/ssh/password", json=SET_SSH_PASSWORD))
+    async with asyncio.timeout(10):
+        while not stand.setter.lines:
+            await asyncio.sleep(0.001)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        stand.setter.release.set()
+        while not (state / "ssh_password_set").exists():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_stock_client_sets_sshs_password_by_the_consoles(stand: Stand, enter: Enter) -> None:
+    anna = await enter(stand.address)
+    _, told = await ask(anna, "GET", "/api/isSshDefaultPasswordChanged")
+    assert (told["success"], told["isDefaultSshPasswordChanged"]) == (True, False)
+    assert "hotlap sets none by itself" in told["reason"]
+    wish = {"oldPassword": "deepracer", "newPassword": NEW}
+    _, told = await ask(anna, "POST", "/api/resetSshPassword", json=wish)
+    assert not told["success"]
+    assert "is the console's, not the one that SSH had" in told["reason"]
+    _, told = await ask(anna, "POST", "/api/resetSshPassword", json=wish | {"newPassword": None})
+    assert not told["success"]
+    wish = {"oldPassword": PASSWORD, "newPassword": "password123"}
+    _, told = await ask(anna, "PUT", "/api/resetSshPassword", json=wish)
+    assert "one of the first" in told["reason"]
+    assert stand.setter.lines == []
+    wish = {"oldPassword": PASSWORD, "newPassword": NEW}
+    assert await ask(anna, "POST", "/api/resetSshPassword", json=wish) == (200, {"success": True})
+    assert stand.setter.lines == [f"{NEW}\n".encode()]
+    told = {"success": True, "isDefaultSshPasswordChanged": True, "reason": ""}
+    assert await ask(anna, "GET", "/api/isSshDefaultPasswordChanged") == (200, told)
+
+
+async def test_a_stock_client_switches_ssh(stand: Stand, enter: Enter) -> None:
     anna = await enter(stand.address)
     for path, enabled in (("enableSsh", True), ("isSshEnabled", True), ("disableSsh", False), ("isSshEnabled", False)):
         told = {"success": True, "isSshEnabled": enabled, "reason": ""}
         assert await ask(anna, "GET", f"/api/{path}") == (200, told)
-    wish = {"oldPassword": "deepracer", "newPassword": "three odd walruses"}
-    _, told = await ask(anna, "POST", "/api/resetSshPassword", json=wish)
-    assert not told["success"]
-    assert "passwd" in told["reason"]
     assert len(stand.services.orders) == 2
 
 
@@ -205,6 +312,22 @@ async def test_the_settings_page_changes_the_computer(stand: Stand) -> None:
         await shell.get_by_role("switch").click()
         await expect(shell.get_by_role("alert")).to_contain_text("may not switch SSH")
         await expect(shell.get_by_role("switch")).to_be_checked()
+
+        await expect(shell.get_by_text("The name to log in with is pit.")).to_be_visible()
+        await shell.get_by_role("button", name="Set the SSH password").click()
+        await shell.get_by_label("The console's password").fill("a guess at it")
+        await shell.get_by_label("New SSH password", exact=True).fill(NEW)
+        await shell.get_by_label("The new SSH password again").fill(NEW + "x")
+        await expect(shell.get_by_text("The two new passwords differ.")).to_be_visible()
+        await expect(shell.get_by_role("button", name="Set the SSH password")).to_be_disabled()
+        await shell.get_by_label("The new SSH password again").fill(NEW)
+        await shell.get_by_role("button", name="Set the SSH password").click()
+        await expect(shell.get_by_text("This is not the console's password")).to_be_visible()
+        await shell.get_by_label("The console's password").fill(PASSWORD)
+        await shell.get_by_role("button", name="Set the SSH password").click()
+        await expect(shell.get_by_text("The SSH password of pit is set.")).to_be_visible()
+        await expect(shell.get_by_role("textbox")).to_have_count(0)
+        assert stand.setter.lines == [f"{NEW}\n".encode()]
 
         computer = page.get_by_role("region", name="Computer")
         await expect(computer).to_contain_text("amss-1234")
@@ -246,6 +369,7 @@ async def test_the_settings_page_says_what_cannot_be_changed(state: Path, passwo
         await expect(computer.get_by_text(NO_SYSTEM)).to_have_count(1)
         await expect(computer.get_by_role("button")).to_have_count(0)
         shell = page.get_by_role("region", name="SSH")
-        await expect(shell).to_contain_text(NO_SYSTEM)
+        await expect(shell.get_by_text(NO_SYSTEM)).to_have_count(1)
+        await expect(shell.get_by_role("button")).to_have_count(0)
         await expect(shell.get_by_role("switch")).to_have_count(0)
         await browser.close()

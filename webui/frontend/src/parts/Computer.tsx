@@ -5,13 +5,15 @@ import { useEffect } from "preact/hooks";
 import { ask, sentence, watching } from "../link";
 import { Card } from "./Card";
 import { Dialog } from "./Dialog";
+import { PasswordField, Show } from "./Password";
 
 type Ssh = { enabled: boolean; switchable: boolean; reason: string };
+type SshPassword = { account: string; settable: boolean; was_set: boolean; reason: string };
 type HostName = { name: string; changeable: boolean; reason: string };
 type TimeZone = { zone: string; zones: string[]; changeable: boolean; reason: string };
 type Power = { available: boolean; reason: string };
 
-const SWITCHING = 60; // seconds: the unit that switches SSH may take 40
+const SWITCHING = 60; // seconds: the unit that switches SSH, or sets its password, may take 40
 
 /** What the car says there, as soon as it has said it. */
 function useAnswer<T>(path: string, problem: Signal<string>): Signal<T | null> {
@@ -28,6 +30,7 @@ function useAnswer<T>(path: string, problem: Signal<string>): Signal<T | null> {
 export function RemoteShell() {
   const problem = useSignal("");
   const ssh = useAnswer<Ssh>("/api/v1/ssh", problem);
+  const password = useAnswer<SshPassword>("/api/v1/ssh/password", problem);
   const busy = useSignal(false);
 
   async function turn(enabled: boolean) {
@@ -55,7 +58,65 @@ export function RemoteShell() {
       <p class="hint">{now?.reason || "They need a user's name and password of this computer, not the console's."}</p>
       <p class="hint" role="status">{busy.value ? "The car is switching SSH." : ""}</p>
       <p class="problem" role="alert">{problem}</p>
+      {password.value?.settable && <ShellPassword account={password.value.account} />}
+      {now && password.value && password.value.reason !== now.reason && <p class="hint">{password.value.reason}</p>}
     </Card>
+  );
+}
+
+function ShellPassword({ account }: { account: string }) {
+  const open = useSignal(false);
+  const [own, fresh, again] = [useSignal(""), useSignal(""), useSignal("")];
+  const shown = useSignal(false);
+  const busy = useSignal(false);
+  const said = useSignal("");
+  const problem = useSignal("");
+  const differ = again.value !== "" && again.value !== fresh.value;
+  const ready = own.value && fresh.value.length >= 8 && again.value === fresh.value;
+
+  function close(word: string) {
+    own.value = fresh.value = again.value = problem.value = "";
+    open.value = shown.value = false;
+    said.value = word;
+  }
+
+  async function set(event: Event) {
+    event.preventDefault();
+    busy.value = true;
+    problem.value = "";
+    try {
+      await ask("PUT", "/api/v1/ssh/password", { password: own.value, new: fresh.value }, SWITCHING);
+      close(`The SSH password of ${account} is set.`);
+    } catch (error) {
+      problem.value = sentence(error);
+    }
+    busy.value = false;
+  }
+
+  return (
+    <>
+      <p class="hint" role="status">{said.value || `The name to log in with is ${account}.`}</p>
+      {open.value ? (
+        <form class="form" onSubmit={set}>
+          <input hidden readOnly autocomplete="username" value={account} />
+          <PasswordField id="shell-own" label="The console's password" value={own} shown={shown.value} complete="off" />
+          <PasswordField id="shell-new" label="New SSH password" value={fresh} shown={shown.value}
+            complete="new-password" hint="8 to 128 characters, not a common one, and not the console's." />
+          <PasswordField id="shell-again" label="The new SSH password again" value={again} shown={shown.value}
+            complete="new-password" />
+          <Show shown={shown} label="Show passwords" />
+          <p class="problem" role="alert">{problem.value || (differ ? "The two new passwords differ." : "")}</p>
+          <div class="row">
+            <button type="submit" class="main" disabled={!ready || busy.value}>Set the SSH password</button>
+            <button type="button" class="plain" onClick={() => close("")}>Cancel</button>
+          </div>
+        </form>
+      ) : (
+        <div class="row">
+          <button type="button" onClick={() => (open.value = true)}>Set the SSH password</button>
+        </div>
+      )}
+    </>
   );
 }
 
