@@ -13,10 +13,10 @@ from drivers.blocking import Blocking
 from drivers.i2c import Bus, Device, OpenBus, open_bus
 from drivers.rig import Battery, DeviceError
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 0.5
 """Seconds that a gauge may take to answer."""
-LOW, FAIR = 3 / 11, 7 / 11
-"""Below these charges the battery must be changed soon, or is no longer fresh: between levels of the stock gauge."""
+LOW: Final = 3 / 11
+"""Below this charge the battery must be changed soon: between levels of the stock gauge."""
 LOCKED: Final = (
     "No drive battery is connected, or it has locked itself after a deep discharge: plug it in and switch the drive "
     "train on, and if two beeps do not come, use the unlock cable."
@@ -62,13 +62,6 @@ def lipo_charge(volts: float) -> float | None:
         if cell < high:
             return charge + (more - charge) * max(0.0, cell - low) / (high - low)
     return 1.0
-
-
-def colour(charge: float | None) -> str:
-    """How a charge is shown: "green", "yellow", "red" when it is LOW, or "grey" while there is no battery."""
-    if charge is None:
-        return "grey"
-    return "red" if charge < LOW else "yellow" if charge < FAIR else "green"
 
 
 class Gauge:

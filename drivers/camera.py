@@ -1,13 +1,13 @@
 """The cameras: one or two on USB, through V4L2 and OpenCV; a Raspberry Pi's own where the settings name it.
 
-Which is which: a camera is known by where it is plugged in. Where the settings name no place, the camera of the higher
-number is the left one, as on the stock car, when the cameras are first seen together; from then on the place counts.
+Which is which: a camera is known by where it is plugged in. Where the settings name no place, the only camera is the
+first; and when two are first seen together, the one of the higher number is the left one, as on the stock car. From
+then on the place counts.
 """
 
 from __future__ import annotations
 
 import fcntl
-import importlib
 import os
 import struct
 import threading
@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.csi import CsiCapture
 from drivers.lookout import Lookout, Shift
-from drivers.rig import DeviceError, Options
+from drivers.rig import Absent, DeviceError, Options
 from drivers.signals import Frame
 
 TAKEN: Final = (640, 480)
@@ -57,11 +58,7 @@ def open_capture(path: Path) -> Capture:
     """The camera at the node, or, for "csi:0" and "csi:1", on a Raspberry Pi's ribbon cable. Raises DeviceError."""
     kind, _, number = str(path).partition(":")
     if kind == CSI and number.isdecimal():
-        try:
-            csi = importlib.import_module("drivers.csi")
-        except ImportError as error:
-            raise DeviceError(f"The camera {path} needs picamera2; install Debian's python3-picamera2.") from error
-        return cast(Capture, csi.CsiCapture(int(number), TAKEN))
+        return CsiCapture(int(number), TAKEN)
     capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2)
     capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     capture.set(cv2.CAP_PROP_FRAME_WIDTH, TAKEN[0])
@@ -131,24 +128,41 @@ class Places:
         "" finds it."""
         self._pins, self._root, self._query = pins, root, query
         self._known: list[Path | None] = [None] * len(pins)
+        self._given: list[Path | None] = [None] * len(pins)
+        """Where each camera was found last."""
+        self._pair = len(pins) > 1 and bool(pins[1])
+        """There are two, and it is settled which is which."""
         self._lock = threading.Lock()
 
     def name(self, which: int) -> str:
-        return "The camera" if len(self._pins) == 1 else ("The left camera", "The right camera")[which]
+        if self._pair:
+            return ("The left camera", "The right camera")[which]
+        return ("The camera", "The second camera")[which]
+
+    def moved(self, which: int) -> bool:
+        """Whether it was settled since it was found that this camera is another one."""
+        return self._known[which] not in (None, self._given[which])
 
     def find(self, which: int) -> Path:
-        """The node of one camera now. Raises DeviceError."""
+        """The node of one camera now. Raises DeviceError, Absent for a second one that is not there."""
         if self._pins[which].startswith(f"{CSI}:"):
             return Path(self._pins[which])
         with self._lock:
             videos = find_videos(self._root, self._query)
+            others = [each for each in range(len(self._pins)) if each != which]
             taken = [self._at(each, videos) for each in range(len(self._pins))]
             homeless = [each for each, video in enumerate(taken) if video is None and not self._pins[each]]
             free = [video for video in videos if video not in taken and _is_usb(video)]
             if len(free) == len(homeless):
                 for each, video in zip(homeless, free, strict=True):
                     taken[each], self._known[each] = video, video.place
+                self._pair = self._pair or len(self._pins) > 1
+            elif homeless == [0, 1] and len(free) == 1:
+                taken[0] = free[0]
             mine = taken[which]
+            if mine is not None and any(self.moved(other) and self._given[other] == mine.place for other in others):
+                raise Absent(f"{self.name(which)} is not free yet; wait.")
+            self._given[which] = mine.place if mine is not None else None
         if mine is not None and mine.forbidden:
             raise DeviceError(
                 f"{self.name(which)} {mine.node} is forbidden to this user; add the user to the group video."
@@ -158,7 +172,8 @@ class Places:
         if len(free) > len(homeless) and which in homeless:
             raise DeviceError(f"There are {len(videos)} cameras; name the left and the right one in the settings.")
         where = f" at {self._pins[which]}" if self._pins[which] else ""
-        raise DeviceError(f"{self.name(which)} is not found{where}; plug it in.")
+        kind = Absent if which == 1 and not where else DeviceError
+        raise kind(f"{self.name(which)} is not found{where}; plug it in.")
 
     def _at(self, which: int, videos: list[Video]) -> Video | None:
         pin, known = self._pins[which], self._known[which]
@@ -178,8 +193,11 @@ class UsbCamera:
 
     def __init__(self, places: Places, which: int, capture: Opener = open_capture) -> None:
         self._places, self._which, self._capture = places, which, capture
-        self._name = places.name(which)
         self._lookout = Lookout(self._name, self._keep)
+
+    @property
+    def _name(self) -> str:
+        return self._places.name(self._which)
 
     @property
     def hanging(self) -> int:
@@ -195,6 +213,7 @@ class UsbCamera:
 
     def _keep(self, shift: Shift[Frame]) -> None:
         path = self._places.find(self._which)
+        self._lookout.name = self._name
         capture = self._capture(path)
         try:
             if not capture.isOpened():
@@ -206,6 +225,8 @@ class UsbCamera:
     def _watch(self, shift: Shift[Frame], capture: Capture, path: Path) -> None:
         size, spoilt = None, 0
         while not shift.relieved:
+            if self._places.moved(self._which):
+                raise DeviceError("A second camera has come; the left and the right one are told apart anew.")
             if not capture.grab():
                 if path.exists():
                     raise DeviceError(f"{self._name} sends no picture; unplug it and plug it in again.")
@@ -236,13 +257,12 @@ def _picture(capture: Capture) -> NDArray[np.uint8] | None:
 def open_cameras(
     options: Options, root: Path = Path("/"), capture: Opener = open_capture, query: Query = takes_pictures
 ) -> tuple[UsbCamera, ...]:
-    """The car's cameras, left first: two where the options name a right one or two are found now, else one.
+    """The car's cameras, left first: one where the options name a left one and no right one, else two.
 
     A camera need not be there yet, nor stay: reading it says so, until it is plugged in.
     """
     pins: tuple[str, ...] = (options.left_camera, options.right_camera)
-    found = sum(_is_usb(video) for video in find_videos(root, query))
-    if not options.right_camera and (options.left_camera or found < 2):
+    if options.left_camera and not options.right_camera:
         pins = pins[:1]
     places = Places(pins, root, query)
     return tuple(UsbCamera(places, which, capture) for which in range(len(pins)))

@@ -19,18 +19,20 @@ import serial
 from numpy.typing import NDArray
 
 from drivers.lookout import Lookout, Shift
-from drivers.rig import DeviceError, Options
+from drivers.rig import Absent, DeviceError, Options
 from drivers.signals import LidarScan
 
 BAUD: Final = 115200
 USB_ID: Final = ("10c4", "ea60")
 """The CP2102 on the sensor's USB adapter."""
 DIRECTIONS: Final = 360
+OPENING: Final = 0.8
+"""Seconds that its port may take to be opened."""
 SPIN_UP: Final = 3.0
-"""Seconds until the first turn must be there."""
-STANDSTILL: Final = 1.0
+"""Seconds until the first turn must be there: its motor needs two of them."""
+STANDSTILL: Final = 0.8
 """Seconds from one turn to the next after which the sensor is taken to stand still."""
-ANSWER: Final = 0.5
+ANSWER: Final = 0.35
 """Seconds that the sensor may take for an answer; it is asked twice."""
 FEWEST: Final = 90
 """Measurements in a whole turn: at 2000 a second, ten turns a second have 200."""
@@ -168,10 +170,14 @@ class Rplidar:
     ) -> None:
         """`port` is its path, "" to find it by its adapter; `connect` raises OSError."""
         self._port, self._root, self._connect = port, root, connect
-        self._lookout = Lookout("The LiDAR", self._keep)
+        self._lookout = Lookout("The LiDAR", self._keep, OPENING)
 
     async def read(self) -> LidarScan:
-        """The next whole turn, float32[360]; `t` is when its last byte came. Raises DeviceError."""
+        """The next whole turn, float32[360]; `t` is when its last byte came.
+
+        Raises DeviceError: within a second of what is wrong, but for a head that does not begin to turn, which is given
+        SPIN_UP; and Absent when no port is named and none is found.
+        """
         return await self._lookout.read()
 
     async def close(self) -> None:
@@ -180,7 +186,7 @@ class Rplidar:
     def _keep(self, shift: Shift[LidarScan]) -> None:
         path = self._root / self._port.lstrip("/") if self._port else find_port(self._root)
         if path is None:
-            raise DeviceError("The LiDAR is not found; plug in its USB cable.")
+            raise Absent("The LiDAR is not found; plug in its USB cable.")
         try:
             port = self._connect(path)
         except OSError as error:
@@ -197,15 +203,9 @@ class Rplidar:
             _let_go(port)
 
 
-def open_lidar(options: Options, root: Path = Path("/")) -> Rplidar | None:
-    """The car's LiDAR: the one that the options name, present or not, or else the one that is found, or else none."""
-    if options.lidar:
-        return Rplidar(options.lidar, root)
-    try:
-        found = find_port(root)
-    except DeviceError:
-        return Rplidar(root=root)  # its first read says why
-    return Rplidar(root=root) if found else None
+def open_lidar(options: Options, root: Path = Path("/")) -> Rplidar:
+    """The car's LiDAR: the one that the options name, or the one that is found, now or later."""
+    return Rplidar(options.lidar, root)
 
 
 def _why_not_opened(path: Path, error: OSError) -> str:
@@ -221,7 +221,7 @@ def _why_not_opened(path: Path, error: OSError) -> str:
 def _greet(port: serial.Serial, shift: Shift[LidarScan]) -> None:
     """See that it is an RPLIDAR and well. Raises DeviceError."""
     port.write(_STOP)
-    until = time.monotonic() + ANSWER
+    until = time.monotonic() + ANSWER / 2
     while _hear(port, shift) and time.monotonic() < until:
         pass
     _ask(port, shift, _INFO, _INFO_FOLLOWS)

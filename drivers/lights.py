@@ -24,7 +24,7 @@ STOCK_LINES: Final = {Lamp.WIFI: (14, 13, 3), Lamp.VEHICLE: (12, 11, 9), Lamp.PO
 FULL_NS: Final = 39_215
 """Nanoseconds of pulse for each of 255 steps of the tail light: half of the period is its full light."""
 PATIENCE: Final = 0.5
-"""Seconds that a lamp may take: whoever shows a colour waits for it, once."""
+"""Seconds that a lamp may take."""
 
 OFF: Final = (0, 0, 0)
 RED: Final = (255, 0, 0)
@@ -32,6 +32,8 @@ BLUE: Final = (0, 0, 255)
 YELLOW: Final = (255, 255, 0)
 FAST: Final = 0.2
 SLOW: Final = 1.0
+FAILURE: Final = 2.0
+"""Seconds that a failure of the Wi-Fi is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def lamps(facts: CarFacts) -> dict[Lamp, Light]:
         Lamp.WIFI: {
             Connection.OFF: DARK,
             Connection.CONNECTING: Light(BLUE, OFF, FAST),
-            Connection.FAILED: Light(RED, OFF, 2.0, once=True),
+            Connection.FAILED: Light(RED, OFF, FAILURE, once=True),
             Connection.CONNECTED: Light(BLUE),
         }[facts.wifi],
     }
@@ -116,10 +118,10 @@ class CarLights:
     def __init__(self, shows: Mapping[Lamp, Show], patience: float = PATIENCE) -> None:
         self._shows = {lamp: (show, Blocking(f"{lamp.value} light", patience)) for lamp, show in shows.items()}
 
-    def show(self, lamp: Lamp, colour: RGB) -> None:
+    async def show(self, lamp: Lamp, colour: RGB) -> None:
         if lamp in self._shows:
             show, blocking = self._shows[lamp]
-            blocking.call(partial(show, colour))
+            await blocking.ask(partial(show, colour))
 
 
 def status_lamps(root: Path) -> dict[Lamp, Show]:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OPENING: Final = 3.0
-"""Seconds that a sensor may take to be opened."""
-PATIENCE: Final = 1.0
+"""Seconds that a sensor may take to be opened: a camera takes one or two."""
+PATIENCE: Final = 0.9
 """Seconds that it may take for anything later; thereafter it hangs."""
 MOST_HANGING: Final = 2
 """Threads that may hang at one time in a call that does not return; no further one is started then."""
@@ -28,14 +28,15 @@ MOST_HANGING: Final = 2
 class Shift(Generic[T]):
     """What a thread has in hand from opening its sensor to letting go of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, opening: float) -> None:
         self.relieved = False
         """True asks the thread to let go of its sensor and end."""
         self.ended = False
-        self.fault = ""
+        self.fault = DeviceError()
+        """Why it ended."""
         self.wake: Callable[[], object] = bool
         self.newest: deque[T] = deque(maxlen=1)
-        self.deadline = time.monotonic() + OPENING
+        self.deadline = time.monotonic() + opening
 
     def alive(self) -> None:
         """To be called whenever the sensor has let the thread go on."""
@@ -51,12 +52,13 @@ class Shift(Generic[T]):
 class Lookout(Generic[T]):
     """Reads one sensor for one reader on an event loop."""
 
-    def __init__(self, name: str, keep: Callable[[Shift[T]], None]) -> None:
+    def __init__(self, name: str, keep: Callable[[Shift[T]], None], opening: float = OPENING) -> None:
         """`name` begins a sentence. `keep` opens the sensor, reports its values until it is relieved, and lets go.
 
-        It runs in a thread of its own, calls `alive` at least every PATIENCE seconds, and raises DeviceError.
+        It runs in a thread of its own, calls `alive` within `opening` seconds and then at least every PATIENCE seconds,
+        and raises DeviceError.
         """
-        self._name, self._keep = name, keep
+        self.name, self._keep, self._opening = name, keep, opening
         self._shift: Shift[T] | None = None
         self._hanging: list[Shift[T]] = []
 
@@ -76,7 +78,9 @@ class Lookout(Generic[T]):
                 woken.clear()
                 if shift.ended:
                     self._shift = None
-                    raise DeviceError(self._hangs if self.hanging else shift.fault)
+                    if self.hanging:
+                        raise DeviceError(f"{shift.fault} An earlier try to reach it still hangs.")
+                    raise shift.fault
                 if shift.newest:
                     return shift.newest.pop()
                 left = shift.deadline - time.monotonic()
@@ -102,25 +106,25 @@ class Lookout(Generic[T]):
 
     @property
     def _hangs(self) -> str:
-        return f"{self._name} hangs; unplug it and plug it in again."
+        return f"{self.name} hangs; unplug it and plug it in again."
 
     def _begin(self) -> Shift[T]:
         if self.hanging >= MOST_HANGING:
             raise DeviceError(self._hangs)
-        shift = Shift[T]()
-        threading.Thread(target=self._work, args=(shift,), name=self._name, daemon=True).start()
+        shift = Shift[T](self._opening)
+        threading.Thread(target=self._work, args=(shift,), name=self.name, daemon=True).start()
         return shift
 
     def _work(self, shift: Shift[T]) -> None:
         try:
             self._keep(shift)
-            shift.fault = f"{self._name} was let go."
+            shift.fault = DeviceError(f"{self.name} was let go.")
         except DeviceError as error:
-            shift.fault = str(error)
+            shift.fault = error
         except Exception as error:
             # Foreign code: whatever it raises is a fault of its sensor and must not go unheard with the thread.
-            log.exception("%s failed", self._name)
-            shift.fault = f"{self._name} failed ({error}); unplug it and plug it in again."
+            log.exception("%s failed", self.name)
+            shift.fault = DeviceError(f"{self.name} failed ({error}); unplug it and plug it in again.")
         finally:
             shift.ended = True
             shift.wake()

@@ -4,6 +4,7 @@ The real car, the simulated car and a test's car are three fillings of this shap
 of them (`tests/drivers/rig_contract.py`).
 
     DeviceError (OSError)   a device is absent, forbidden, disconnected or talks nonsense; the message names it
+        Absent              it is not plugged in, and the car may do without it
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # those modules need this one
 
 class DeviceError(OSError):
     """A device does not do its work. One sentence: which one, why, and what to do."""
+
+
+class Absent(DeviceError):
+    """A device that a car may do without is not plugged in; it may still come."""
 
 
 class Camera(Protocol):
@@ -71,7 +76,7 @@ class Lamp(Enum):
 
 
 class Lights(Protocol):
-    def show(self, lamp: Lamp, colour: tuple[int, int, int]) -> None:
+    async def show(self, lamp: Lamp, colour: tuple[int, int, int]) -> None:
         """Light one lamp, RGB 0..255; a lamp of fewer colours shows the nearest. Raises DeviceError."""
         ...
 
@@ -117,7 +122,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Fittings:
-    """What a car has, whether or not it works at the moment."""
+    """What a car has or may have, whether or not it is plugged in and works at the moment."""
 
     name: str = "car"
     cameras: int = 1

@@ -111,7 +111,7 @@ class SimLights:
     def __init__(self) -> None:
         self.shown: dict[Lamp, tuple[int, int, int]] = {}
 
-    def show(self, lamp: Lamp, colour: tuple[int, int, int]) -> None:
+    async def show(self, lamp: Lamp, colour: tuple[int, int, int]) -> None:
         self.shown[lamp] = colour
 
 

@@ -38,7 +38,7 @@ class FilmCamera:
         (root / "dev/video0").write_text("")
 
     def cameras(self, options: Options) -> tuple[UsbCamera, ...]:
-        return open_cameras(options, self._root, self._capture, lambda _: True)
+        return open_cameras(options, self._root, self._capture, lambda _: True)[:1]
 
     def _capture(self, _: Path) -> Capture:
         return Film(self, cv2.VideoCapture(str(self._film)))

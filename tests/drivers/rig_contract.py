@@ -208,13 +208,13 @@ class RigContract:
         charge = run(rig.battery.read())
         assert charge is None or 0 <= charge <= 1
 
-    def test_every_lamp_shows_every_colour(self, rig: Rig) -> None:
+    def test_every_lamp_shows_every_colour(self, rig: Rig, run: Run) -> None:
         if rig.lights is None:
             pytest.skip("this rig has no lights")
         shown = set()
         for lamp in Lamp:
             for colour in ((255, 255, 255), (1, 128, 254), (0, 0, 0)):
-                rig.lights.show(lamp, colour)
+                run(rig.lights.show(lamp, colour))
                 shown.add((lamp, colour))
         assert len(shown) == 3 * len(Lamp)
 

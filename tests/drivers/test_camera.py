@@ -7,13 +7,11 @@ import errno
 import os
 import shutil
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 from drivers.camera import Capture, UsbCamera, find_videos, open_cameras, open_capture, takes_pictures
 from drivers.lidar import Rplidar
 from drivers.lookout import MOST_HANGING
-from drivers.rig import DeviceError, Options, Rig, Wires
+from drivers.rig import Absent, DeviceError, Options, Rig, Wires
 from tests.drivers.rig_contract import RigContract, Run, Switch
 from tests.drivers.rplidar import Model
 
@@ -201,7 +199,7 @@ async def back(camera: UsbCamera) -> tuple[int, ...]:
 
 async def test_a_camera_s_picture_is_brought_to_the_models_size(bench: Bench) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert await colour(camera) == LEFT
     await camera.close()
     assert not bench.left.open
@@ -244,7 +242,7 @@ def test_nodes_that_take_no_pictures_are_no_cameras(bench: Bench) -> None:
 
 def test_a_machine_without_video_has_no_cameras(tmp_path: Path) -> None:
     assert find_videos(tmp_path, is_camera) == []
-    assert len(open_cameras(NOTHING, tmp_path)) == 1  # it may still be plugged in
+    assert len(open_cameras(NOTHING, tmp_path)) == 2  # they may still be plugged in
 
 
 async def test_a_board_s_own_codecs_are_no_cameras_unless_named(tmp_path: Path, films: dict[str, Path]) -> None:
@@ -259,7 +257,7 @@ async def test_a_board_s_own_codecs_are_no_cameras_unless_named(tmp_path: Path, 
     def capture(path: Path) -> Capture:
         return Film(films["left"], plug)
 
-    (camera,) = open_cameras(NOTHING, tmp_path, capture, is_camera)
+    camera = open_cameras(NOTHING, tmp_path, capture, is_camera)[0]
     assert "not found" in await fault(camera)
     (camera,) = open_cameras(Options("/dev/video14"), tmp_path, capture, is_camera)
     assert await colour(camera) == LEFT
@@ -341,7 +339,7 @@ def test_any_tree_gives_a_list_of_cameras(
 
 
 async def test_a_camera_that_is_absent_at_first_may_come_later(bench: Bench) -> None:
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     for _ in range(3):
         assert await fault(camera) == "The camera is not found; plug it in."
     bench.left.put_in(3)
@@ -350,7 +348,7 @@ async def test_a_camera_that_is_absent_at_first_may_come_later(bench: Bench) -> 
 
 async def test_an_unplugged_camera_works_again_under_another_number(bench: Bench) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert await colour(camera) == LEFT
     bench.left.pull()
     assert await fault(camera) == "The camera was unplugged; plug it in again."
@@ -377,9 +375,40 @@ async def test_of_a_pair_the_one_that_stays_keeps_its_side_and_the_other_finds_i
     assert await colour(left) == LEFT
 
 
+async def test_a_second_camera_may_come_later_and_the_higher_number_is_the_left_one_all_the_same(bench: Bench) -> None:
+    bench.right.put_in(0)
+    first, second = bench.cameras()
+    assert await colour(first) == RIGHT
+    with pytest.raises(Absent, match=r"^The second camera is not found; plug it in\.$"):
+        await second.read()
+    bench.left.put_in(2)
+    with pytest.raises(Absent, match=r"^The right camera is not free yet; wait\.$"):
+        await second.read()
+    assert "told apart anew" in await fault(first)
+    assert (await colour(first), await back(second)) == (LEFT, RIGHT)
+    await second.close()
+    bench.right.pull()
+    with pytest.raises(Absent, match="right camera is not found"):
+        await second.read()
+    assert await colour(first) == LEFT
+    await first.close()
+
+
+async def test_a_second_camera_of_a_lower_number_comes_without_disturbing_the_first(bench: Bench) -> None:
+    bench.left.put_in(2)
+    first, second = bench.cameras()
+    assert await colour(first) == LEFT
+    bench.right.put_in(0)
+    assert await back(second) == RIGHT
+    for _ in range(5):
+        assert await colour(first) == LEFT
+    await first.close()
+    await second.close()
+
+
 async def test_a_forbidden_camera_says_which_group_may_use_it(bench: Bench) -> None:
     bench.left.put_in(0, ("forbidden", "forbidden"))
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert "add the user to the group video" in await fault(camera)
     (bench.root / "dev/video0").write_text("camera")
     assert await colour(camera) == LEFT
@@ -388,7 +417,7 @@ async def test_a_forbidden_camera_says_which_group_may_use_it(bench: Bench) -> N
 async def test_a_camera_in_use_by_another_program_says_so(bench: Bench) -> None:
     bench.left.put_in(0)
     bench.left.busy = True
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     for _ in range(5):
         assert "cannot be opened" in await fault(camera)
     until(lambda: not bench.left.open)
@@ -399,7 +428,7 @@ async def test_a_camera_in_use_by_another_program_says_so(bench: Bench) -> None:
 async def test_a_camera_that_ends_while_plugged_in_is_tried_again(bench: Bench) -> None:
     bench.left.put_in(0)
     bench.left.endless = False
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert "sends no picture" in await fault(camera)
     assert await colour(camera) == LEFT
 
@@ -427,7 +456,7 @@ GARBAGE = {
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_is_a_fault_and_passes(bench: Bench, garbage: str) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert await colour(camera) == LEFT
     well, bench.left.spoil = bench.left.spoil, GARBAGE[garbage]
     assert await fault(camera) == "The camera sends garbage; check its cable."
@@ -445,14 +474,14 @@ async def test_a_single_spoilt_picture_is_left_out(bench: Bench) -> None:
 
     bench.left.put_in(0)
     bench.left.spoil = every_other
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     for _ in range(10):
         assert await colour(camera) == LEFT
 
 
 async def test_a_camera_that_blocks_is_a_fault_within_a_second_and_works_again(bench: Bench) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert await colour(camera) == LEFT
     bench.left.flow.clear()
     began = time.monotonic()
@@ -466,7 +495,7 @@ async def test_a_camera_that_blocks_is_a_fault_within_a_second_and_works_again(b
 
 async def test_readings_that_block_for_ever_do_not_pile_up(bench: Bench) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     assert await colour(camera) == LEFT
     bench.left.flow.clear()
     before = threading.active_count()
@@ -483,7 +512,7 @@ async def test_readings_that_block_for_ever_do_not_pile_up(bench: Bench) -> None
 
 async def test_closing_a_camera_that_hangs_does_not_wait_for_it(bench: Bench) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     await camera.read()
     bench.left.flow.clear()
     await asyncio.to_thread(until, lambda: not bench.left.flow.is_set())
@@ -494,7 +523,7 @@ async def test_closing_a_camera_that_hangs_does_not_wait_for_it(bench: Bench) ->
 
 async def test_a_camera_plugged_in_and_out_many_times_leaves_no_thread_and_no_file(bench: Bench) -> None:
     bench.left.put_in(0)
-    (camera,) = bench.cameras()
+    camera = bench.cameras()[0]
     await camera.read()
     files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
     for number in range(20):
@@ -510,7 +539,7 @@ async def test_a_camera_plugged_in_and_out_many_times_leaves_no_thread_and_no_fi
 
 async def test_the_real_opener_refuses_what_is_no_camera(tmp_path: Path) -> None:
     plug = Plug(tmp_path, "1-1.1:1.0").put_in(0)
-    (camera,) = open_cameras(NOTHING, tmp_path, open_capture, is_camera)
+    camera = open_cameras(NOTHING, tmp_path, open_capture, is_camera)[0]
     assert "cannot be opened" in await fault(camera)
     plug.pull()
     assert "not found" in await fault(camera)
@@ -525,7 +554,7 @@ async def test_whatever_the_library_raises_is_a_fault(bench: Bench) -> None:
             return answers.pop()(node)
         raise RuntimeError("out of order")
 
-    (camera,) = open_cameras(NOTHING, bench.root, capture, is_camera)
+    camera = open_cameras(NOTHING, bench.root, capture, is_camera)[0]
     assert await colour(camera) == LEFT
     bench.left.pulled.set()
     await fault(camera)
@@ -534,57 +563,6 @@ async def test_whatever_the_library_raises_is_a_fault(bench: Bench) -> None:
     answers.append(bench.capture)
     assert await colour(camera) == LEFT
     await camera.close()
-
-
-# A Raspberry Pi's own camera
-
-
-class Picamera2:
-    """As much of picamera2's own as is used; no such library is at hand here."""
-
-    def __init__(self, number: int) -> None:
-        if number:
-            raise IndexError("list index out of range")
-        self.steps: list[str] = []
-        opened.append(self)
-
-    def create_video_configuration(self, main: dict[str, object]) -> dict[str, object]:
-        return main
-
-    def configure(self, configuration: dict[str, object]) -> None:
-        assert configuration == {"size": (640, 480), "format": "RGB888"}
-
-    def start(self) -> None:
-        self.steps.append("start")
-
-    def capture_array(self, stream: str) -> NDArray[np.uint8]:
-        time.sleep(0.01)
-        return np.full((480, 640, 3), LEFT, np.uint8)
-
-    def stop(self) -> None:
-        self.steps.append("stop")
-
-    def close(self) -> None:
-        self.steps.append("close")
-
-
-opened: list[Picamera2] = []
-
-
-async def test_a_raspberry_pi_s_own_camera_is_used_where_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (camera,) = open_cameras(Options("csi:0"), tmp_path)
-    assert "install Debian's python3-picamera2" in await fault(camera)
-    library = ModuleType("picamera2")
-    library.Picamera2 = Picamera2  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "picamera2", library)
-    assert await colour(camera) == LEFT
-    await camera.close()
-    assert opened.pop().steps == ["start", "stop", "close"]
-    (camera,) = open_cameras(Options("csi:1"), tmp_path)
-    assert "failed (list index out of range)" in await fault(camera)
-    monkeypatch.delitem(sys.modules, "drivers.csi")
 
 
 class TestSensors(RigContract):

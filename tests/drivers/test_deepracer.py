@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,26 +66,25 @@ class TestDeepRacer(RigContract):
 
 async def test_a_car_with_nothing_plugged_in_is_opened_and_every_device_says_what_it_lacks(tmp_path: Path) -> None:
     rig = open_rig(Options(), tmp_path)
-    assert rig.fittings == Fittings("DeepRacer", cameras=1, lidar=False, battery=True, lights=True)
+    assert rig.fittings == Fittings("DeepRacer", cameras=2, lidar=True, battery=True, lights=True)
     assert rig.battery is not None
     assert rig.lights is not None
     actuators = rig.wires.open()
     said = []
-    for act in (lambda: actuators.apply(REST), actuators.release, *(show(rig, lamp) for lamp in Lamp)):
+    acts: tuple[Callable[[], None], ...] = (lambda: actuators.apply(REST), actuators.release)
+    for act in acts:
         with pytest.raises(DeviceError) as fault:
             act()
         said.append(str(fault.value))
-    for read in (rig.battery.read, rig.cameras[0].read):
+    shows = (partial(rig.lights.show, lamp, (255, 0, 0)) for lamp in Lamp)
+    assert rig.lidar is not None
+    reads: list[Callable[[], Coroutine[object, object, object]]] = [rig.battery.read, rig.lidar.read, *shows]
+    for read in [*reads, *(camera.read for camera in rig.cameras)]:
         with pytest.raises(DeviceError) as fault:
             await asyncio.wait_for(read(), 5)
         said.append(str(fault.value))
     assert all(sentence.endswith(".") for sentence in said)
     await rig.close()
-
-
-def show(rig: Rig, lamp: Lamp) -> Callable[[], None]:
-    assert rig.lights is not None
-    return lambda lights=rig.lights: lights.show(lamp, (255, 0, 0))  # type: ignore[misc]
 
 
 def test_options_that_make_no_sense_are_refused_at_once(tmp_path: Path) -> None:

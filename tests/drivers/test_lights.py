@@ -98,11 +98,11 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
 
 
-def test_a_status_lamp_of_one_bit_a_colour_shows_the_nearest(tree: Tree) -> None:
+async def test_a_status_lamp_of_one_bit_a_colour_shows_the_nearest(tree: Tree) -> None:
     lights = CarLights(status_lamps(tree.root))
     for lamp, lines in STOCK_LINES.items():
         for colour, levels in (((255, 127, 0), [1, 0, 0]), ((0, 128, 254), [0, 1, 1]), ((0, 0, 0), [0, 0, 0])):
-            lights.show(lamp, colour)
+            await lights.show(lamp, colour)
             assert [tree.level(line) for line in lines] == levels
 
 
@@ -114,46 +114,48 @@ def test_the_status_lamps_have_the_stock_numbers(tmp_path: Path, base: int) -> N
         assert tuple(base + line for line in STOCK_LINES[lamp]) == lines
 
 
-def test_a_lamp_that_the_car_does_not_have_stays_dark_and_is_no_fault() -> None:
-    CarLights({}).show(Lamp.WIFI, (255, 0, 0))
+async def test_a_lamp_that_the_car_does_not_have_stays_dark_and_is_no_fault() -> None:
+    await CarLights({}).show(Lamp.WIFI, (255, 0, 0))
 
 
 @pytest.mark.parametrize(("device", "through"), [(None, STOCK), (PI_DEVICE, PI)])
-def test_the_tail_light_is_three_channels_of_the_pwm_chip(tmp_path: Path, device: str | None, through: str) -> None:
+async def test_the_tail_light_is_three_channels_of_the_pwm_chip(
+    tmp_path: Path, device: str | None, through: str
+) -> None:
     tree = Tree(tmp_path, device) if device else Tree(tmp_path)
     lights = CarLights({Lamp.TAIL: sysfs_tail(through, tree.root)})
-    lights.show(Lamp.TAIL, (255, 130, 0))
+    await lights.show(Lamp.TAIL, (255, 130, 0))
     assert [tree.read(n, "duty_cycle") for n in (2, 3, 4)] == [9_999_825, 130 * 39_215, 0]
     assert [tree.read(n, "enable") for n in range(5)] == [0, 0, 1, 1, 1]
     assert tree.read(2, "period") == 20_000_000
 
 
-def test_a_tail_light_that_fails_says_so_and_shines_again(tree: Tree) -> None:
+async def test_a_tail_light_that_fails_says_so_and_shines_again(tree: Tree) -> None:
     lights = CarLights({Lamp.TAIL: sysfs_tail(STOCK, tree.root)})
     tree.jam(3, True)
     with pytest.raises(DeviceError, match=r"tail light \(PWM channel 3\) .*Is a directory.*\.$"):
-        lights.show(Lamp.TAIL, (1, 2, 3))
+        await lights.show(Lamp.TAIL, (1, 2, 3))
     tree.jam(3, False)
-    lights.show(Lamp.TAIL, (1, 2, 3))
+    await lights.show(Lamp.TAIL, (1, 2, 3))
     assert tree.read(4, "duty_cycle") == 3 * 39_215
 
 
-def test_on_a_pca9685_the_tail_light_shines_once_the_wires_are_live_and_leaves_them_alone() -> None:
+async def test_on_a_pca9685_the_tail_light_shines_once_the_wires_are_live_and_leaves_them_alone() -> None:
     chip = Pca9685Model()
     wire = Wire({0x40: chip})
     lights = CarLights({Lamp.TAIL: pca9685_tail(wire.open)})
-    lights.show(Lamp.TAIL, (255, 1, 0))
+    await lights.show(Lamp.TAIL, (255, 1, 0))
     assert [chip.pulse(n) for n in range(5)] == [None] * 5
     wires = Pca9685Wires(wire.open)
     wires.apply(ActuatorCommand(1_450_000, 1_446_000))
     pulses = [chip.pulse(n) for n in range(5)]
     assert pulses == [296, 297, round(9_999_825 / TICK_NS), round(39_215 / TICK_NS), None]
     wires.release()
-    lights.show(Lamp.TAIL, (0, 255, 0))
+    await lights.show(Lamp.TAIL, (0, 255, 0))
     assert [chip.pulse(n) for n in range(5)] == [None, None, None, 2049, None]
 
 
-def test_a_lamp_that_blocks_holds_up_its_caller_once_and_no_other_lamp() -> None:
+async def test_a_lamp_that_blocks_holds_up_its_caller_and_no_other_lamp() -> None:
     hold = threading.Event()
     wire = Wire({0x40: Pca9685Model()}, hold=hold)
     shown: list[tuple[int, int, int]] = []
@@ -161,8 +163,8 @@ def test_a_lamp_that_blocks_holds_up_its_caller_once_and_no_other_lamp() -> None
     threads = threading.active_count()
     for _ in range(5):
         with pytest.raises(DeviceError, match=r"The tail light has not answered for 0\.3 s"):
-            lights.show(Lamp.TAIL, (1, 2, 3))
-        lights.show(Lamp.POWER, (4, 5, 6))
+            await lights.show(Lamp.TAIL, (1, 2, 3))
+        await lights.show(Lamp.POWER, (4, 5, 6))
     assert threading.active_count() <= threads + 1
     assert shown == 5 * [(4, 5, 6)]
     wire.hold = None
@@ -170,4 +172,4 @@ def test_a_lamp_that_blocks_holds_up_its_caller_once_and_no_other_lamp() -> None
     for thread in threading.enumerate():
         if thread.name == "tail light":
             thread.join(5.0)
-    lights.show(Lamp.TAIL, (1, 2, 3))
+    await lights.show(Lamp.TAIL, (1, 2, 3))

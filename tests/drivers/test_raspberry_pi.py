@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,9 @@ from drivers.signals import ActuatorCommand
 from tests.drivers.film import FilmCamera
 from tests.drivers.i2c_model import SHELF, TICK_NS, Pca9685Model, Wire, Words
 from tests.drivers.rig_contract import ASIDE, REST, RigContract, Run, Switch
+from tests.drivers.rpicam import RpicamVid
 from tests.drivers.sysfs_tree import PI_DEVICE, Tree
+from tests.drivers.test_camera import until
 
 
 class PiContract(RigContract):
@@ -55,7 +60,7 @@ class TestPiWithPca9685(PiContract):
         assert rig.wires == Wires("drivers.pwm_pca9685:open_wires", (str(tmp_path / "dev/i2c-1"),))
         SHELF.wires["pi"] = wire
         wires = Wires("tests.drivers.i2c_model:open_wires", ("pi",))
-        rig = replace(rig, cameras=film.cameras(options), wires=wires, network=None, wireless=None)
+        rig = replace(rig, cameras=film.cameras(options), wires=wires, lidar=None, network=None, wireless=None)
         yield rig
         run(rig.close())
 
@@ -91,7 +96,9 @@ class TestPiWithTheKernelS(PiContract):
     @pytest.fixture
     def rig(self, tree: Tree, film: FilmCamera, run: Run) -> Iterator[Rig]:
         options = Options()
-        rig = replace(open_rig(options, tree.root), cameras=film.cameras(options), network=None, wireless=None)
+        rig = replace(
+            open_rig(options, tree.root), cameras=film.cameras(options), lidar=None, network=None, wireless=None
+        )
         yield rig
         run(rig.close())
 
@@ -109,18 +116,45 @@ class TestPiWithTheKernelS(PiContract):
         return read
 
 
+class TestPiWithRibbonCable(TestPiWithTheKernelS):
+    """Its camera is read from libcamera's program."""
+
+    @pytest.fixture
+    def program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RpicamVid:
+        program = RpicamVid(tmp_path / "bin")
+        monkeypatch.setenv("PATH", program.put_on(os.environ["PATH"]))
+        return program
+
+    @pytest.fixture
+    def rig(self, tree: Tree, program: RpicamVid, run: Run) -> Iterator[Rig]:
+        rig = replace(open_rig(Options("csi:0"), tree.root), lidar=None, network=None, wireless=None)
+        yield rig
+        run(rig.close())
+        assert program.left == []
+
+    @pytest.fixture
+    def break_cameras(self, program: RpicamVid) -> Switch:
+        def switch(broken: bool) -> None:
+            program.does("no camera" if broken else "film")
+            if broken:
+                os.kill(program.started[-1], signal.SIGKILL)
+                until(lambda: all(thread.name != "The camera" for thread in threading.enumerate()))
+
+        return switch
+
+
 async def test_a_pi_with_nothing_plugged_in_is_opened_and_every_device_says_what_it_lacks(tmp_path: Path) -> None:
     rig = open_rig(Options(gauge="ina226"), tmp_path)
-    assert rig.fittings == Fittings("Raspberry Pi", cameras=1, lidar=False, battery=True, lights=True)
+    assert rig.fittings == Fittings("Raspberry Pi", cameras=2, lidar=True, battery=True, lights=True)
     assert rig.battery is not None
     assert rig.lights is not None
     actuators = rig.wires.open()
     with pytest.raises(DeviceError, match=r"PWM chip .*i2c-1: No such file.*\.$"):
         actuators.apply(DEFAULT.command(DEFAULT.action(REST)))
     with pytest.raises(DeviceError, match=r"PWM chip .*i2c-1: No such file.*\.$"):
-        rig.lights.show(Lamp.TAIL, (255, 0, 0))
+        await rig.lights.show(Lamp.TAIL, (255, 0, 0))
     with pytest.raises(DeviceError, match=r"INA226 .*i2c-1: No such file.*\.$"):
         await rig.battery.read()
-    rig.lights.show(Lamp.POWER, (255, 0, 0))  # it has none, which is no fault
+    await rig.lights.show(Lamp.POWER, (255, 0, 0))  # it has none, which is no fault
     await rig.close()
     assert open_rig(Options(), tmp_path).battery is None, "a Pi has no gauge of its own"

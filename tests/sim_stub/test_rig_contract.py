@@ -116,9 +116,9 @@ class TestSimRig(RigContract):
         assert car.rig.battery is not None
         assert run(car.rig.battery.read()) == charge
 
-    def test_a_lamp_remembers_its_colour(self, rig: Rig) -> None:
+    def test_a_lamp_remembers_its_colour(self, rig: Rig, run: Run) -> None:
         assert isinstance(rig.lights, SimLights)
-        rig.lights.show(Lamp.TAIL, (1, 2, 3))
+        run(rig.lights.show(Lamp.TAIL, (1, 2, 3)))
         assert rig.lights.shown == {Lamp.TAIL: (1, 2, 3)}
 
     def test_somebody_beside_the_track_sees_the_car_on_the_road(self, car: SimRig, run: Run) -> None:
