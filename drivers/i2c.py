@@ -1,4 +1,4 @@
-"""One device on an I2C bus: registers read and written, tried again twice, refusals in words."""
+"""One device on an I2C bus: registers read and written, tried again twice when disturbed, refusals in words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from drivers.rig import DeviceError
 
 T = TypeVar("T")
 
-PASSING: Final = (errno.EREMOTEIO, errno.ETIMEDOUT)
-"""A bus that was disturbed, or held, is worth a second and a third try."""
+PASSING: Final = (errno.EREMOTEIO, errno.EIO)
+"""A transfer that was disturbed is worth a second and a third try; one that timed out is not: the bus is stuck."""
 _SET_TIMEOUT: Final = 0x0702
 
 

@@ -64,8 +64,11 @@ class Channel:
         if folder.exists():
             try:
                 kernel.put(folder / "enable", 0)
-            finally:
-                kernel.put(folder / "duty_cycle", 0)
+            except OSError as error:
+                if error.errno != errno.ETIMEDOUT:
+                    kernel.put(folder / "duty_cycle", 0)
+                raise
+            kernel.put(folder / "duty_cycle", 0)
 
     def _drive(self, pulse_ns: int) -> None:
         folder = kernel.export(self._chip(), f"pwm{self._number}", self._number)
@@ -80,10 +83,7 @@ class Channel:
             kernel.put(folder / "enable", 1)
 
     def _chip(self) -> Path:
-        folder = self._root / "sys/class/pwm"
-        chip = kernel.find(folder, self._through)
-        if chip is None and self._through == STOCK:
-            chip = folder / "pwmchip0"
+        chip = kernel.find(self._root / "sys/class/pwm", self._through)
         if chip is None or not chip.exists():
             raise DeviceError(
                 f"There is no PWM chip behind {self._through}; check that its driver is loaded and its plug sits."

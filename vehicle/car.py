@@ -10,17 +10,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from calibration import store as calibration_store
 from calibration.calibration import Calibration, CalibrationError, pulse_of
 from drivers.battery import LOW
-from drivers.lights import CarFacts, Connection
+from drivers.lights import FAILURE, CarFacts, Connection
 from drivers.rig import DeviceError, Fittings
 from drivers.signals import NEUTRAL, Action, Frame, LidarScan, Observation
 from drivers.system import System
-from drivers.wifi import Wireless
+from drivers.wifi import Wifi, Wireless
 from inference.actions import throttle_for_stick
 from inference.package import ModelPackage, PackageError
 from inference.policy import OpenVinoPolicy, Policy
@@ -31,7 +31,7 @@ from vehicle.governor import Doorbell
 from vehicle.mailbox import Mailbox, Orders
 from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Settings
-from vehicle.state import VehicleState
+from vehicle.state import VehicleState, status_line
 from vehicle.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ SPREAD: Final = 0.1
 """Seconds that the parts of one observation may lie apart."""
 EVENTS: Final = 1000
 NO_WIFI: Final = "hotlap does not manage the Wi-Fi of this machine; set it up in the system."
+
+
+def camera_name(place: int) -> str:
+    """The device's name, as its faults have it."""
+    return "camera" if place == 0 else f"camera {place + 1}"
 
 
 class Refusal(RuntimeError):
@@ -98,17 +103,20 @@ class Car:
         system: System | None = None,
         open_policy: Callable[[ModelPackage], Policy] | None = None,
     ) -> None:
-        self.settings, self.store, self.fittings = settings, store, fittings
+        self.settings, self.store, self._fittings = settings, store, fittings
         self.mailbox, self.doorbell = Mailbox.create(), Doorbell()
         self.mode, self.engaged = DriveMode.AUTONOMOUS, False
         self.max_speed = settings.drive.max_speed
         self.driver: Driver | None = None
         self.loading: str | None = None
         self.stopped_because: str | None = None
+        self._failed = False
         self.wireless, self.system = wireless, system
         self._receiving = False
+        self._joining = 0
         self.connection = Connection.OFF
         """How the Wi-Fi is, as its lamp tells it."""
+        self._connection_since = 0.0
         self.battery: float | None = None
         self.network: tuple[str, ...] = ()
         self.events: deque[Event] = deque(maxlen=EVENTS)
@@ -123,6 +131,7 @@ class Car:
         """Of the tail light."""
         self._proposals: dict[DriveMode, Proposal] = {}
         self._faults: dict[str, str] = {}
+        self._lacking: set[str] = set()
         self._turn = 0
         self._loads = 0
         self.gauges = Gauges(self.mailbox)
@@ -157,12 +166,15 @@ class Car:
         if self.mode is DriveMode.AUTONOMOUS:
             if self.driver is None:
                 raise Refusal("No model is loaded: choose one first.")
+            for device in (*map(camera_name, range(len(self.frames))), "LiDAR"):
+                if device in self._faults and self.needs(device):
+                    raise Refusal(self._faults[device])
             seen = self.observations.value
             if seen is None or now - seen.t > SILENCE:
                 raise Refusal("The car sees nothing: check the camera.")
         self._proposals.clear()
         self._turn += 1
-        self.engaged, self.stopped_because = True, None
+        self.engaged, self.stopped_because, self._failed = True, None, False
         self._tell(logging.INFO, f"Started: {self.mode.value}.")
         self._post()
 
@@ -173,6 +185,11 @@ class Car:
             self._tell(logging.WARNING if reason else logging.INFO, f"Stopped: {reason}" if reason else "Stopped.")
         self._halt()
         self._post()
+
+    def fail(self, reason: str) -> None:
+        """Stop, because what the car drives with does not work; a lamp tells it until the next start or model."""
+        self._failed = self._failed or self.engaged
+        self.stop(reason)
 
     def limit_speed(self, part: float) -> None:
         """Set the maximum-speed slider, 0..1. Raises Refusal."""
@@ -215,6 +232,7 @@ class Car:
         """Change to another Wi-Fi network, as Wireless.connect. Raises Refusal, or DeviceError with what to do."""
         if self.wireless is None:
             raise Refusal(NO_WIFI)
+        self._joining += 1
         self.connected(Connection.CONNECTING)
         try:
             await self.wireless.connect(ssid, password, hidden)
@@ -223,12 +241,14 @@ class Car:
             if isinstance(error, DeviceError):
                 self._tell(logging.WARNING, str(error))
             raise
+        finally:
+            self._joining -= 1
         self.connected(Connection.CONNECTED)
         self._tell(logging.INFO, f"Joined the Wi-Fi network {ssid}.")
 
     async def paint(self, colour: tail.Colour) -> None:
         """Light the tail light in this colour, and remember it. Raises Refusal, or OSError."""
-        if not self.fittings.lights:
+        if not self._fittings.lights:
             raise Refusal("This car has no tail light that can be coloured.")
         await asyncio.to_thread(tail.save, self.store.root / "led_values.json", colour)
         self.colour = colour
@@ -265,7 +285,8 @@ class Car:
         self.stop(f"The model {name} was loaded." if self.engaged else None)
         if self.driver is not None:
             self.driver.worker.shutdown()
-        self.driver = Driver(package, policy, worker)
+        self.driver, self._failed = Driver(package, policy, worker), False
+        self.well("model")
         self._tell(logging.INFO, f"Loaded the model {name}.")
         self._changed()
         try:
@@ -284,9 +305,30 @@ class Car:
         """Why this car cannot drive with that model, if it cannot."""
         if package.cameras > len(self.frames):
             return f"{package.name} needs {package.cameras} camera(s), and this car has {len(self.frames)}."
-        if package.needs_lidar and not self.fittings.lidar:
+        if package.needs_lidar and not self._fittings.lidar:
             return f"{package.name} needs a LiDAR, and this car has none."
         return None
+
+    def needs(self, device: str) -> bool:
+        """Whether the car cannot drive without it: servo and motor, a picture, and what the loaded model sees with."""
+        if self.driver is not None and device == "LiDAR":
+            return self.driver.package.needs_lidar
+        return device == "wires" or device in map(camera_name, range(self._cameras))
+
+    @property
+    def _cameras(self) -> int:
+        """How many the loaded model sees with; without one, the first serves those who drive by hand."""
+        return self.driver.package.cameras if self.driver is not None else 1
+
+    @property
+    def fittings(self) -> Fittings:
+        """What is built in or plugged in, whether or not it works at the moment."""
+        cameras = sum(self.has(camera_name(place)) for place in range(len(self.frames)))
+        return replace(self._fittings, cameras=cameras, lidar=self._fittings.lidar and self.has("LiDAR"))
+
+    def has(self, device: str) -> bool:
+        """Whether it is plugged in, as far as is known."""
+        return device not in self._lacking
 
     def snapshot(self) -> VehicleState:
         report = self.mailbox.report()
@@ -316,26 +358,27 @@ class Car:
         """Grows whenever the car starts or stops: what was begun before is void."""
         return self._turn
 
-    def saw(self, camera: int, frame: Frame) -> None:
-        """A picture has come."""
-        latest = self.frames[camera].value
+    def saw(self, place: int, frame: Frame) -> None:
+        """A picture of that camera has come. With the others that the loaded model needs it makes an observation."""
+        latest = self.frames[place].value
         if latest is not None and frame.t <= latest.t:
             return
-        self.frames[camera].put(frame)
-        if camera == 0:
+        self.frames[place].put(frame)
+        if place == 0:
             self.gauges.saw(frame.t)
-        frames = [newest.value for newest in self.frames]
+        frames = [newest.value for newest in self.frames[: self._cameras]]
         if all(frames):
             parts = tuple(frame for frame in frames if frame is not None)
             oldest = min(part.t for part in parts)
             if max(part.t for part in parts) - oldest <= SPREAD:
-                self.observations.put(self._observe(oldest, parts))
+                self._observe(oldest, parts)
 
-    def _observe(self, oldest: float, parts: tuple[Frame, ...]) -> Observation:
+    def _observe(self, oldest: float, parts: tuple[Frame, ...]) -> None:
         scan = self.scan.value
-        if self.driver is None or not self.driver.package.needs_lidar or scan is None:
-            return Observation(oldest, parts)
-        return Observation(min(oldest, scan.t), parts, scan)
+        if self.driver is None or not self.driver.package.needs_lidar:
+            self.observations.put(Observation(oldest, parts))
+        elif scan is not None:
+            self.observations.put(Observation(min(oldest, scan.t), parts, scan))
 
     def felt(self, scan: LidarScan) -> None:
         """A turn of the LiDAR has come."""
@@ -355,7 +398,7 @@ class Car:
 
     def drop(self, reason: str) -> None:
         """The model is not to be trusted any more."""
-        self.stop(reason)
+        self.fail(reason)
         if self.driver is not None:
             self.driver.worker.shutdown()
             self.driver = None
@@ -364,22 +407,36 @@ class Car:
     def connected(self, connection: Connection) -> None:
         """The Wi-Fi is so now."""
         if connection is not self.connection:
-            self.connection = connection
+            self.connection, self._connection_since = connection, _now()
             self._changed()
 
+    def looked(self, wifi: Wifi) -> None:
+        """The Wi-Fi was looked at. What `join` tells counts more, and a failure for as long as its lamp shows it."""
+        failed = self.connection is Connection.FAILED and _now() - self._connection_since < FAILURE
+        if self._joining or failed:
+            return
+        if wifi.ssid is not None:
+            self.connected(Connection.CONNECTED)
+        elif wifi.connecting:
+            self.connected(Connection.CONNECTING)
+        elif self.connection is Connection.CONNECTING:
+            self.connected(Connection.FAILED)
+        else:
+            self.connected(Connection.OFF)
+
     def receiving(self, receiving: bool) -> None:
-        """A USB drive is being read, or no longer: a lamp tells not to pull it out."""
+        """Models are being taken from a USB drive, or no longer: the power lamp tells not to pull it out."""
         self._receiving = receiving
         self._changed()
 
     @property
     def facts(self) -> CarFacts:
-        """What the status lamps tell."""
+        """What the status lamps tell. A stop that a person brought about, or a new model, is no failure."""
         return CarFacts(
             loading=self.loading is not None,
             running=True,
             updating=self._receiving,
-            failed=not self.engaged and self.stopped_because is not None,
+            failed=self._failed or any(device == "model" or self.needs(device) for device in self._faults),
             wifi=self.connection,
             low_battery=self.battery is not None and self.battery < LOW,
         )
@@ -387,17 +444,39 @@ class Car:
     def fault(self, device: str, sentence: str) -> None:
         """A device does not do its work, for the reason given, until `well` is called."""
         first = device not in self._faults
+        self._lacking.discard(device)
         self._faults[device] = sentence
         if first:
-            self._tell(logging.WARNING, sentence)
+            self._tell(logging.WARNING, sentence, device)
         self._changed()
 
     def has_fault(self, device: str) -> bool:
         return device in self._faults
 
+    @property
+    def faults(self) -> dict[str, str]:
+        """A sentence for each device that does not do its work."""
+        return dict(self._faults)
+
+    @property
+    def status(self) -> str:
+        """One line, for the service manager."""
+        model = f"model {self.driver.package.name}" if self.driver is not None else "no model"
+        return status_line(f"{'Drives' if self.engaged else 'Stands'}; {model}", self._faults)
+
+    def lacks(self, device: str, sentence: str) -> None:
+        """A device that this car may have is not plugged in: a fault only while the car needs it."""
+        if self.needs(device):
+            self.fault(device, sentence)
+        elif self._faults.pop(device, None) is not None:
+            self._tell(logging.INFO, f"{_first_capital(device)} is not there, and not needed.", device)
+        self._lacking.add(device)
+        self._changed()
+
     def well(self, device: str) -> None:
+        self._lacking.discard(device)
         if self._faults.pop(device, None) is not None:
-            self._tell(logging.INFO, f"{device.capitalize()} works again.")
+            self._tell(logging.INFO, f"{_first_capital(device)} works again.", device)
             self._changed()
 
     # ------------------------------------------------------------------------------------------------------------
@@ -427,9 +506,13 @@ class Car:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
-    def _tell(self, level: int, text: str) -> None:
-        log.log(level, "%s", text)
+    def _tell(self, level: int, text: str, device: str | None = None) -> None:
+        log.log(level, "%s", text, stacklevel=2, extra={"HOTLAP_DEVICE": device} if device else None)
         self.events.append(Event(time.time(), level, text))
+
+
+def _first_capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _now() -> float:

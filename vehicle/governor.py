@@ -19,6 +19,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
 from calibration.calibration import Calibration
@@ -32,7 +34,12 @@ PERIOD: Final = 0.020
 PRIORITY: Final = 50
 FAREWELL: Final = 0.3
 """Seconds that a governor may take to put the wires to rest and end."""
-WATCHDOG_TICKS: Final = 12
+FEED: Final = 0.2
+"""Seconds between two signs of life for the watchdog."""
+BACK_OFF: Final = 0.25
+"""Seconds from a command that the wires did not take to the next one."""
+LONGEST_CALL: Final = 10.0
+"""Seconds that the governor may sleep inside one call to its wires: a kernel that waits for a stuck bus takes some."""
 
 log = logging.getLogger(__name__)
 
@@ -53,30 +60,47 @@ class Act:
         self._mailbox, self._actuators, self._clock, self._realtime = mailbox, actuators, clock, realtime
         self._orders: Orders = orders
         self._ticks = 0
+        self._fed = -FEED
+        self._failure, self._retry_at = "", 0.0
         self._latest: Proposal | None = None
 
     def tick(self, due: float | None = None) -> None:
-        """Act now; `due` is when this tick should have been, None for one that the doorbell asked for."""
+        """Act now; `due` is when this tick should have been, None for one that the doorbell asked for.
+
+        After a command that the wires did not take they are released, once, and tried again at rest BACK_OFF later.
+        """
         now = self._clock()
         self._orders = orders = self._mailbox.orders() or self._orders
-        action = choose(orders.mode, orders.engaged, orders.proposals, now)
-        failing = False
-        try:
-            self._actuators.apply(orders.calibration.command(action))
-        except DeviceError:
-            failing, action = True, NEUTRAL
-            with contextlib.suppress(DeviceError):
-                self._actuators.release()
+        action = NEUTRAL if self._failure else choose(orders.mode, orders.engaged, orders.proposals, now)
+        tries = not self._failure or now >= self._retry_at
+        if tries:
+            self._failure = self._do(partial(self._actuators.apply, orders.calibration.command(action)))
+        applied = NEUTRAL if self._failure else action
         wish = orders.proposals.get(orders.mode)
         latency = None
-        if wish is not None and wish != self._latest and wish.action is action:
+        if wish is not None and wish != self._latest and wish.action is applied:
             latency = self._clock() - wish.t
         self._latest = wish
         self._ticks += 1
         late = None if due is None else max(0.0, now - due)
-        self._mailbox.file(Report(now, self._ticks, action, failing, self._realtime), late, latency)
-        if self._ticks % WATCHDOG_TICKS == 1:
+        self._mailbox.file(Report(now, self._ticks, applied, self._failure, self._realtime), late, latency)
+        if now - self._fed >= FEED:
+            self._fed = now
             notify_systemd("WATCHDOG=1")
+        if tries and self._failure:
+            self._do(self._actuators.release)
+            self._retry_at = self._clock() + BACK_OFF
+
+    def _do(self, work: Callable[[], None]) -> str:
+        """Why the wires did not take it; empty when they did."""
+        self._mailbox.enter(self._clock())
+        try:
+            work()
+        except DeviceError as error:
+            return str(error) or repr(error)
+        finally:
+            self._mailbox.leave()
+        return ""
 
     def rest(self) -> None:
         """Neutral, then nothing at all, on the wires; as much of it as works."""
@@ -84,6 +108,22 @@ class Act:
             self._actuators.apply(self._orders.calibration.command(NEUTRAL))
         with contextlib.suppress(Exception):
             self._actuators.release()
+
+
+def waiting(mailbox: Mailbox, now: float) -> float:
+    """Seconds that the governor has slept inside one call to its wires, as in a kernel whose bus is stuck; else 0.
+
+    One that was stopped, that spins or that is gone does not sleep.
+    """
+    inside = mailbox.inside()
+    if inside is None:
+        return 0.0
+    since, pid = inside
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return 0.0
+    return now - since if state in ("D", "S") else 0.0
 
 
 class Doorbell:
@@ -118,7 +158,11 @@ async def in_own_process(wires: Wires, mailbox: Mailbox, doorbell: Doorbell) -> 
         os.close(lifeline)
     try:
         status = await child.wait()
-        raise GovernorLost(f"The governor ended by itself with status {status}; the car cannot be driven without it.")
+        report = mailbox.report()
+        reason = f" Its last fault: {report.failure}" if report is not None and report.failure else ""
+        raise GovernorLost(
+            f"The governor ended by itself with status {status}; the car cannot be driven without it.{reason}"
+        )
     finally:
         os.close(held)
         await asyncio.shield(_farewell(child, wires, mailbox))
@@ -179,10 +223,11 @@ def main(arguments: list[str]) -> int:
     realtime = _ask_for_realtime()
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the daemon decides when to end
+    mailbox = Mailbox(mailbox_fd)
     try:
-        act = Act(Mailbox(mailbox_fd), wires.open(), time.monotonic, realtime)
+        act = Act(mailbox, wires.open(), time.monotonic, realtime)
     except (DeviceError, GovernorLost) as error:
-        print(error, file=sys.stderr)
+        mailbox.file(Report(time.monotonic(), 0, NEUTRAL, str(error), realtime), None, None)
         return 1
     gc.collect()
     gc.freeze()
@@ -238,7 +283,7 @@ def _leave(*_: object) -> NoReturn:
 
 
 def notify_systemd(message: str) -> None:
-    """Tell the service manager, when there is one."""
+    """Tell the service manager, when there is one. Not by systemd-python: Type=notify has to work without it."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as post:

@@ -21,8 +21,9 @@ from vehicle.gate import DriveMode, Proposal
 MODES: Final = tuple(DriveMode)
 _CHECK: Final = struct.Struct("=I")
 _ORDERS: Final = struct.Struct("=B?" + "?ddd" * len(MODES) + "qqqb" * 2)
-_REPORT: Final = struct.Struct("=dQdd??")
-_ORDERS_AT, _REPORT_AT, _SAMPLES_AT, SIZE = 0, 256, 512, 512 + 16 * 512
+_REPORT: Final = struct.Struct("=dQdd?201p")
+_ACCESS: Final = struct.Struct("=dq")
+_ORDERS_AT, _REPORT_AT, _ACCESS_AT, _SAMPLES_AT, SIZE = 0, 256, 496, 512, 512 + 16 * 512
 SAMPLES: Final = 512
 
 
@@ -38,12 +39,15 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the governor did in its latest tick, at `t`; `failing`: the wires did not take it."""
+    """What the governor did in its latest tick, at `t`; `failure` says why the wires did not take it, if they did not.
+
+    A failure arrives cut to 200 bytes of UTF-8.
+    """
 
     t: float
     ticks: int
     applied: Action
-    failing: bool
+    failure: str
     realtime: bool
 
 
@@ -106,7 +110,8 @@ class Mailbox:
         self._samples[2 * place] = -1.0 if late is None else late
         self._samples[2 * place + 1] = -1.0 if latency is None else latency
         applied = report.applied
-        data = (report.t, report.ticks, applied.steering, applied.throttle, report.failing, report.realtime)
+        failure = report.failure.encode(errors="replace")
+        data = (report.t, report.ticks, applied.steering, applied.throttle, report.realtime, failure)
         self._put(_REPORT_AT, _REPORT.pack(*data))
 
     def report(self) -> Report | None:
@@ -114,8 +119,22 @@ class Mailbox:
         data = self._get(_REPORT_AT, _REPORT)
         if data is None:
             return None
-        t, ticks, steering, throttle, failing, realtime = data
-        return Report(t, ticks, Action(steering, throttle), failing, realtime)
+        t, ticks, steering, throttle, realtime, failure = data
+        # Only its last character can be cut in half.
+        return Report(t, ticks, Action(steering, throttle), failure.decode(errors="ignore"), realtime)
+
+    def enter(self, t: float) -> None:
+        """Governor: from `t` on this process is inside a call to its wires, which may not return soon."""
+        _ACCESS.pack_into(self._memory, _ACCESS_AT, t, os.getpid())
+
+    def leave(self) -> None:
+        """Governor: it has returned."""
+        _ACCESS.pack_into(self._memory, _ACCESS_AT, 0.0, 0)
+
+    def inside(self) -> tuple[float, int] | None:
+        """Daemon: since when the governor has been inside a call to its wires, and its process; None when it is not."""
+        since, pid = _ACCESS.unpack_from(self._memory, _ACCESS_AT)
+        return (since, pid) if pid else None
 
     def samples(self, ticks: int, since: int) -> tuple[list[float], list[float]]:
         """Daemon: lateness and latencies (s) of the ticks after tick `since` up to tick `ticks`, at most SAMPLES."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -29,6 +30,8 @@ class Wire:
     nacks: int = 0
     """So many of the next transfers are not acknowledged."""
     stuck: bool = False
+    patience: float = 0.0
+    """Seconds that a transfer on a stuck bus takes to time out."""
     gone: bool = False
     """The adapter is not there: its device file is missing, and open ones are dead."""
     short: bool = False
@@ -52,6 +55,7 @@ class Wire:
         if self.gone:
             raise OSError(errno.ENODEV, "No such device")
         if self.stuck:
+            time.sleep(self.patience)
             raise OSError(errno.ETIMEDOUT, "Connection timed out")
         if self.nacks or address not in self.devices:
             self.nacks = max(0, self.nacks - 1)

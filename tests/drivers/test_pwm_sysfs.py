@@ -82,10 +82,11 @@ def test_on_a_pi_the_chip_is_the_one_on_the_pins_and_there_is_no_enable_line(tmp
         open_wires(str(tmp_path), STOCK).apply(FAST)
 
 
-def test_a_stock_car_whose_chip_has_no_such_link_uses_the_first_chip(tmp_path: Path) -> None:
+def test_a_chip_that_sits_elsewhere_is_left_alone(tmp_path: Path) -> None:
     tree = Tree(tmp_path, "platform/elsewhere/pwm", number=0)
-    open_wires(str(tmp_path)).apply(REST)
-    assert tree.command() == REST
+    with pytest.raises(DeviceError, match="There is no PWM chip"):
+        open_wires(str(tmp_path)).apply(REST)
+    assert tree.command() is None
 
 
 @pytest.mark.parametrize("stale", [(20_000_000, 1_311_000, 1), (5_000_000, 4_000_000, 1), (30_000_000, 25_000_000, 0)])

@@ -8,15 +8,16 @@ import logging
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from calibration import store as calibration_store
 from calibration.calibration import DEFAULT, Calibration, Channel
-from drivers.rig import Camera, Fittings, Lamp, Rig
+from drivers.rig import Battery, Camera, Fittings, Lamp, Rig, Wires
 from drivers.signals import NEUTRAL, Action, ActuatorCommand, Frame, Observation
 from inference.actions import OutputError
 from inference.package import ModelPackage, PackageError
@@ -30,7 +31,7 @@ from tests.vehicle.making import make_store
 from vehicle import daemon, tail
 from vehicle.car import EVENTS, Car, Refusal
 from vehicle.gate import DriveMode
-from vehicle.governor import Act, Actor, Doorbell, GovernorLost, in_this_loop
+from vehicle.governor import Act, Actor, Doorbell, GovernorLost, in_own_process, in_this_loop
 from vehicle.mailbox import Mailbox
 from vehicle.models import ModelStore
 from vehicle.settings import Drive, Settings
@@ -101,6 +102,7 @@ async def driving(
     rate_hz: float = 10,
     act: Actor = in_this_loop,
     start: bool = True,
+    fit: Callable[[Rig], Rig] = lambda rig: rig,
 ) -> AsyncIterator[Bench]:
     """The daemon with the model `one` loaded, engaged and moving."""
     wires = store.root / "wires"
@@ -109,7 +111,7 @@ async def driving(
     settings = Settings(drive=Drive(rate_hz=rate_hz, max_speed=1.0))
     opener = policy if callable(policy) else lambda _: policy
     car = Car(settings, store, DEFAULT, rig.rig.fittings, open_policy=opener)
-    task = asyncio.create_task(daemon.run(rig.rig, car, act))
+    task = asyncio.create_task(daemon.run(fit(rig.rig), car, act))
     bench = Bench(car, rig, task)
     try:
         while car.observations.value is None or car.mailbox.report() is None:
@@ -325,8 +327,10 @@ def test_jammed_wires_stop_the_car_and_come_back_without_a_restart(jump: Jump, s
             bench.rig.tape.jammed = True
             await asyncio.sleep(0.5)
             assert not bench.car.engaged
-            assert "pulses" in str(bench.car.stopped_because)
-            with pytest.raises(Refusal, match="pulses"):
+            reason = "The simulated wires are jammed."
+            assert bench.car.snapshot().faults == (reason,)
+            assert bench.car.stopped_because == reason
+            with pytest.raises(Refusal, match=reason):
                 bench.car.start()
             bench.rig.tape.jammed = False
             await asyncio.sleep(0.5)
@@ -334,6 +338,44 @@ def test_jammed_wires_stop_the_car_and_come_back_without_a_restart(jump: Jump, s
             assert not bench.moving()
 
     jump(jam())
+
+
+async def test_why_the_wires_fail_is_told_across_the_processes_within_a_second(store: ModelStore) -> None:
+    async with driving(store, Steady(), act=in_own_process, start=False) as bench:
+        bench.rig.tape.jammed = True
+        async with asyncio.timeout(1.0):
+            while bench.car.snapshot().faults != ("The simulated wires are jammed.",):
+                await asyncio.sleep(0.01)
+
+
+async def test_wires_that_cannot_be_opened_end_the_daemon_with_the_reason(store: ModelStore) -> None:
+    car = Car(Settings(), store, DEFAULT, Fittings(cameras=0))
+    with pytest.raises(ExceptionGroup) as caught:
+        await daemon.run(Rig("bench", (), Wires("nobody:home")), car)
+    car.close()
+    (lost,) = caught.value.exceptions
+    assert isinstance(lost, GovernorLost)
+    assert str(lost).endswith(
+        "with status 1; the car cannot be driven without it. "
+        "Its last fault: There is no actuator driver 'nobody:home': No module named 'nobody'."
+    )
+
+
+def test_a_fault_and_a_recovery_are_logged_with_their_device(
+    jump: Jump, store: ModelStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def unplug() -> None:
+        async with driving(store, Steady()) as bench:
+            bench.rig.faults.camera_gone = True
+            await asyncio.sleep(1)
+            bench.rig.faults.camera_gone = False
+            await asyncio.sleep(1)
+
+    with caplog.at_level(logging.INFO, "vehicle"):
+        jump(unplug())
+    about = [(record.getMessage(), record.funcName) for record in caplog.records if hasattr(record, "HOTLAP_DEVICE")]
+    assert about == [("The simulated camera is unplugged.", "fault"), ("Camera works again.", "well")]
+    assert {getattr(record, "HOTLAP_DEVICE", "camera") for record in caplog.records} == {"camera"}
 
 
 def test_an_empty_battery_is_shown_and_never_invented(jump: Jump, store: ModelStore) -> None:
@@ -386,50 +428,38 @@ def test_cancelled_at_any_moment_the_wires_are_released(jump: Jump, store: Model
 
 
 @pytest.mark.parametrize("device", ["battery", "camera"])
-def test_a_driver_with_a_bug_ends_the_daemon_with_the_wires_released(
-    jump: Jump, store: ModelStore, device: str
-) -> None:
-    class BuggyBattery:
-        async def read(self) -> float:
-            await asyncio.sleep(1.0)
-            raise ZeroDivisionError("a bug in a driver")
-
+def test_a_driver_with_a_bug_costs_its_device_and_not_the_daemon(jump: Jump, store: ModelStore, device: str) -> None:
     @dataclass
-    class BuggyCamera:
-        sound: Camera
+    class Buggy:
+        sound: Camera | Battery
 
-        async def read(self) -> Frame:
-            frame = await self.sound.read()
-            if frame.t > broken_at:
+        async def read(self) -> Any:
+            if bugs:
                 raise ZeroDivisionError("a bug in a driver")
-            return frame
+            return await self.sound.read()
 
         async def close(self) -> None:
-            await self.sound.close()
+            pass
 
-    broken_at = math.inf
+    bugs: list[str] = []
 
     async def run_into_it() -> None:
-        nonlocal broken_at
-        async with driving(store, Steady()) as bench:
-            car = bench.car
-            bench.daemon.cancel()
-            await asyncio.wait([bench.daemon])
-            broken_at = asyncio.get_running_loop().time() + 1.0
-            rig = bench.rig.rig
-            cameras = (BuggyCamera(rig.cameras[0]),) if device == "camera" else rig.cameras
-            buggy = Rig(rig.name, cameras, rig.wires, battery=BuggyBattery() if device == "battery" else None)
-            task = asyncio.create_task(daemon.run(buggy, car, in_this_loop))
-            await asyncio.sleep(0.5)
-            car.start()
-            await asyncio.sleep(0.4)
+        def fit(rig: Rig) -> Rig:
+            assert rig.battery is not None
+            if device == "camera":
+                return replace(rig, cameras=(Buggy(rig.cameras[0]),))
+            return replace(rig, battery=Buggy(rig.battery))
+
+        async with driving(store, Steady(), fit=fit) as bench:
             assert bench.moving()
-            with pytest.raises(ExceptionGroup) as caught:
-                await task
-            assert caught.group_contains(ZeroDivisionError)
-            latest = bench.rig.tape.latest()
-            assert latest is not None
-            assert (latest.command, latest.live) == (REST, False)
+            bugs.append("one")
+            await asyncio.sleep(1.0)
+            assert f"The {device} failed (a bug in a driver); the car's log says where." in bench.car.snapshot().faults
+            assert bench.moving() is (device == "battery")
+            bugs.clear()
+            await asyncio.sleep(1.0)
+            assert bench.car.snapshot().faults == ()
+            assert not bench.daemon.done()
 
     jump(run_into_it())
 
@@ -606,8 +636,10 @@ async def test_a_start_without_a_model_or_a_picture_is_refused(store: ModelStore
     car.close()
 
 
-async def test_two_cameras_make_one_observation_only_when_they_saw_the_same_moment(store: ModelStore) -> None:
-    car = Car(Settings(), store, DEFAULT, Fittings(cameras=2))
+async def test_two_cameras_make_one_observation_only_when_they_saw_the_same_moment(tmp_path: Path) -> None:
+    store = make_store(tmp_path, one=("STEREO_CAMERAS",))
+    car = Car(Settings(), store, DEFAULT, Fittings(cameras=2), open_policy=lambda _: Steady())
+    await car.load("one")
     image = np.zeros((2, 2, 3), np.uint8)
     car.saw(0, Frame(1.0, image))
     assert car.observations.value is None

@@ -458,7 +458,7 @@ def test_among_faults_of_every_kind_no_wrong_pulse_comes_and_nothing_piles_up(
             # That something could have gone wrong at all:
             assert all(witness.seen[f"moving, {mode.value}"] > 50 * MINUTES for mode in DriveMode), story
             assert len(mischief.done) == 18, story
-            for reason in ("No picture", "pulses", "failed", "did not answer", "is being loaded"):
+            for reason in ("No picture", "jammed", "failed", "did not answer", "is being loaded"):
                 assert any(reason in text for text in mischief.reasons), (reason, story)
             # Nothing grows.
             assert after.tasks == before.tasks, story

@@ -8,9 +8,10 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from calibration.calibration import DEFAULT, LONGEST_NS, SHORTEST_NS, Calibration, Channel
@@ -18,7 +19,7 @@ from drivers.signals import NEUTRAL, Action
 from vehicle.gate import DriveMode, Proposal
 from vehicle.mailbox import SAMPLES, SIZE, Mailbox, Orders, Report
 
-modest = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+one_mailbox = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 numbers = st.floats(allow_nan=False)
 
 
@@ -43,7 +44,8 @@ ORDERS = Orders(
     {DriveMode.MANUAL: Proposal(Action(0.5, -0.25), 12.5), DriveMode.AUTONOMOUS: Proposal(Action(-1, 1), 12.4)},
     DEFAULT,
 )
-REPORT = Report(t=3.5, ticks=7, applied=Action(0.5, -0.25), failing=False, realtime=True)
+LONG = "x" * 200
+REPORT = Report(t=3.5, ticks=7, applied=Action(0.5, -0.25), failure="", realtime=True)
 
 
 @pytest.fixture
@@ -74,22 +76,45 @@ def test_at_first_there_is_nothing(other_side: Mailbox) -> None:
     assert other_side.samples(0, 0) == ([], [])
 
 
-@modest
+@one_mailbox
 @given(orders=many_orders)
 def test_orders_arrive_as_they_were_posted(mailbox: Mailbox, other_side: Mailbox, orders: Orders) -> None:
     mailbox.post(orders)
     assert other_side.orders() == orders
 
 
-@modest
-@given(
-    report=st.builds(
-        Report, numbers, st.integers(0, 2**64 - 1), st.builds(Action, numbers, numbers), st.booleans(), st.booleans()
-    )
+reports = st.builds(
+    Report,
+    numbers,
+    st.integers(0, 2**64 - 1),
+    st.builds(Action, numbers, numbers),
+    st.text(st.characters(codec="utf-8"), max_size=50),
+    st.booleans(),
 )
+
+
+@one_mailbox
+@given(report=reports)
 def test_a_report_arrives_as_it_was_filed(mailbox: Mailbox, other_side: Mailbox, report: Report) -> None:
     other_side.file(report, 0.0, None)
     assert mailbox.report() == report
+
+
+@one_mailbox
+@given(failure=st.text(min_size=1, max_size=250))
+@example("€" * 67)
+@example("The file \udcff is not there.")
+def test_a_failure_of_any_length_arrives_whole_but_for_its_end(
+    mailbox: Mailbox, other_side: Mailbox, failure: str
+) -> None:
+    other_side.file(replace(REPORT, failure=failure), None, None)
+    report = mailbox.report()
+    assert report is not None
+    sent = failure.encode(errors="replace")
+    assert sent.startswith(report.failure.encode())
+    assert report.failure
+    assert len(report.failure.encode()) > 196 or report.failure.encode() == sent
+    assert report == replace(REPORT, failure=report.failure)
 
 
 def test_the_newest_counts_and_nothing_queues(mailbox: Mailbox, other_side: Mailbox) -> None:
@@ -102,10 +127,11 @@ def test_the_newest_counts_and_nothing_queues(mailbox: Mailbox, other_side: Mail
 def test_the_two_halves_do_not_touch(mailbox: Mailbox, other_side: Mailbox) -> None:
     mailbox.post(ORDERS)
     for tick in range(2 * SAMPLES):
-        other_side.file(Report(1.0, tick, NEUTRAL, True, False), 1.0, 1.0)
+        other_side.file(Report(1.0, tick, NEUTRAL, LONG, False), 1.0, 1.0)
     assert other_side.orders() == ORDERS
     mailbox.post(ORDERS)
-    assert mailbox.report() == Report(1.0, 2 * SAMPLES - 1, NEUTRAL, True, False)
+    assert mailbox.report() == Report(1.0, 2 * SAMPLES - 1, NEUTRAL, LONG, False)
+    assert mailbox.samples(2 * SAMPLES - 1, SAMPLES - 1)[0] == [1.0] * SAMPLES
 
 
 def test_wishes_that_are_no_numbers_reach_the_gate_as_they_are(mailbox: Mailbox, other_side: Mailbox) -> None:
@@ -119,7 +145,7 @@ def test_wishes_that_are_no_numbers_reach_the_gate_as_they_are(mailbox: Mailbox,
     assert math.isnan(arrived.t)
 
 
-@modest
+@one_mailbox
 @given(orders=many_orders, place=st.integers(0, 255), flip=st.integers(1, 255))
 def test_a_flipped_byte_never_makes_other_orders(
     mailbox: Mailbox, other_side: Mailbox, memory: mmap.mmap, orders: Orders, place: int, flip: int
@@ -151,9 +177,9 @@ def test_half_written_orders_are_none(mailbox: Mailbox, other_side: Mailbox, mem
     assert other_side.orders() is None
 
 
-@pytest.mark.parametrize("place", [256, 260, 270, 290])
+@pytest.mark.parametrize("place", [256, 260, 270, 290, 493])
 def test_a_damaged_report_is_none(mailbox: Mailbox, memory: mmap.mmap, place: int) -> None:
-    mailbox.file(REPORT, 0.0, None)
+    mailbox.file(replace(REPORT, failure=LONG), 0.0, None)
     memory[place] ^= 1
     assert mailbox.report() is None
 
@@ -194,7 +220,7 @@ def test_orders_with_a_mode_that_nobody_knows_are_none(
 
 def test_samples_are_those_of_the_latest_ticks(mailbox: Mailbox, other_side: Mailbox) -> None:
     for tick in range(1, 11):
-        other_side.file(Report(0.0, tick, NEUTRAL, False, False), tick / 100, tick / 10 if tick % 2 else None)
+        other_side.file(Report(0.0, tick, NEUTRAL, "", False), tick / 100, tick / 10 if tick % 2 else None)
     assert mailbox.samples(10, 7) == ([0.08, 0.09, 0.1], [0.9])
     assert mailbox.samples(10, 10) == ([], [])
     assert mailbox.samples(3, 0) == ([0.01, 0.02, 0.03], [0.1, 0.3])
@@ -203,7 +229,7 @@ def test_samples_are_those_of_the_latest_ticks(mailbox: Mailbox, other_side: Mai
 def test_a_daemon_that_was_away_gets_no_more_than_the_ring_holds(mailbox: Mailbox, other_side: Mailbox) -> None:
     ticks = 2 * SAMPLES + 5
     for tick in range(1, ticks + 1):
-        other_side.file(Report(0.0, tick, NEUTRAL, False, False), float(tick), 0.0)
+        other_side.file(Report(0.0, tick, NEUTRAL, "", False), float(tick), 0.0)
     late, latencies = mailbox.samples(ticks, 0)
     assert late == [float(tick) for tick in range(ticks - SAMPLES + 1, ticks + 1)]
     assert latencies == [0.0] * SAMPLES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,18 +10,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration.calibration import DEFAULT
-from drivers.rig import Wires
-from drivers.signals import NEUTRAL
+from drivers.pwm_pca9685 import Pca9685Wires
+from drivers.rig import DeviceError, Fittings, Rig, Wires
+from drivers.signals import NEUTRAL, ActuatorCommand
 from sim_stub.wires import Tape
-from vehicle.governor import Doorbell
-from vehicle.mailbox import Mailbox
+from tests.drivers.i2c_model import Pca9685Model, Wire
+from vehicle import daemon
+from vehicle.car import Car
+from vehicle.gate import DriveMode
+from vehicle.governor import Act, Doorbell, GovernorLost, waiting
+from vehicle.mailbox import Mailbox, Orders
+from vehicle.models import ModelStore
+from vehicle.settings import Settings
 
 REST = DEFAULT.command(NEUTRAL)
 PATIENCE = 20.0
@@ -177,9 +187,10 @@ def test_a_governor_without_orders_or_wires_says_so_and_moves_nothing(tmp_path: 
                 text=True,
                 check=False,
             )
-            assert done.returncode == 1
-            assert words in done.stderr
-            assert "Traceback" not in done.stderr
+            report = mailbox.report()
+            assert report is not None
+            assert words in report.failure
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
     finally:
         bell.close()
         mailbox.close()
@@ -207,3 +218,133 @@ def test_the_watchdog_is_fed_by_the_governor(tmp_path: Path) -> None:
                 assert {manager.recv(100) for _ in range(4)} == {b"WATCHDOG=1"}
             finally:
                 process.kill()
+
+
+class SlowWires:
+    """On a bus that sticks while there is a file `stuck`: each call then sleeps for a second and fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def apply(self, command: ActuatorCommand) -> None:
+        self._wait()
+        (self._folder / "live").touch()
+
+    def release(self) -> None:
+        self._wait()
+        (self._folder / "live").unlink(missing_ok=True)
+
+    def _wait(self) -> None:
+        if (self._folder / "stuck").exists():
+            time.sleep(1.0)
+            raise DeviceError("The PWM chip does not obey (Connection timed out); check its plug.")
+
+
+def open_slow(folder: str) -> SlowWires:
+    return SlowWires(Path(folder))
+
+
+class Watchdog:
+    """The service manager's ear: when it was fed."""
+
+    def __init__(self, path: Path) -> None:
+        self.meals: list[float] = []
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ear.bind(str(path))
+        self._ear.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._ear, self._hear)
+
+    def _hear(self) -> None:
+        if self._ear.recv(100) == b"WATCHDOG=1":
+            self.meals.append(time.monotonic())
+
+    def is_fed(self, times: int) -> bool:
+        return len(self.meals) >= times
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._ear)
+        self._ear.close()
+
+
+async def eventually(condition: Callable[[], bool]) -> float:
+    """Seconds until it was so."""
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+    return time.monotonic() - began
+
+
+@contextlib.asynccontextmanager
+async def on_a_slow_bus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Car, asyncio.Task[None]]]:
+    """A daemon that drives by hand, with its governor in a process of its own."""
+    rig = Rig("bench", (), Wires("tests.vehicle.test_safety:open_slow", (str(folder),)))
+    car = Car(Settings(), ModelStore(folder / "state"), DEFAULT, Fittings(cameras=0))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+    task = asyncio.create_task(daemon.run(rig, car))
+    try:
+        await eventually(lambda: (folder / "live").exists())
+        car.select(DriveMode.MANUAL)
+        car.start()
+        yield car, task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ExceptionGroup):
+            await task
+        car.close()
+
+
+async def test_a_bus_that_is_stuck_in_the_kernel_is_a_fault_and_neither_a_crash_nor_a_hungry_watchdog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watchdog = Watchdog(tmp_path / "notify")
+    async with on_a_slow_bus(tmp_path, monkeypatch) as (car, task):
+        for _ in range(2):
+            car.start()
+            (tmp_path / "stuck").touch()
+            assert await eventually(lambda: "bus is stuck" in " ".join(car.snapshot().faults)) < 1.0
+            assert not car.engaged
+            await eventually(lambda: "Connection timed out" in " ".join(car.snapshot().faults))
+            enough = len(watchdog.meals) + 20
+            await eventually(partial(watchdog.is_fed, enough))
+            assert car.snapshot().faults
+            (tmp_path / "stuck").unlink()
+            await eventually(lambda: car.snapshot().faults == () and (tmp_path / "live").exists())
+        assert not task.done()
+    watchdog.close()
+    assert max(np.diff(watchdog.meals)) < 0.8, "systemd allows a second"
+
+
+async def test_a_governor_that_is_stopped_inside_a_stuck_call_is_not_taken_for_one_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_a_slow_bus(tmp_path, monkeypatch) as (car, task):
+        (tmp_path / "stuck").touch()
+        await eventually(lambda: waiting(car.mailbox, time.monotonic()) > 0.1)
+        inside = car.mailbox.inside()
+        assert inside is not None
+        os.kill(inside[1], signal.SIGSTOP)
+        with pytest.raises(ExceptionGroup) as caught:
+            await task
+        assert caught.group_contains(GovernorLost)
+
+
+def test_a_bus_that_times_out_costs_the_governor_few_ticks_and_it_tries_again(tmp_path: Path) -> None:
+    wire = Wire({0x40: Pca9685Model()}, stuck=True, patience=0.03)
+    mailbox = Mailbox.create()
+    mailbox.post(Orders(DriveMode.MANUAL, False, {}, DEFAULT))
+    act = Act(mailbox, Pca9685Wires(wire.open), time.monotonic)
+    began, transfers = time.monotonic(), wire.transfers
+    act.tick()
+    report = mailbox.report()
+    assert report is not None
+    assert "PWM chip (I2C address 0x40) does not obey (Connection timed out)" in report.failure
+    assert time.monotonic() - began < 0.2
+    assert wire.transfers == transfers + 3, "one for the command, one for each channel's release"
+    for _ in range(100):
+        act.tick()
+    assert wire.transfers == transfers + 3
+    wire.stuck = False
+    until(lambda: act.tick() is None and mailbox.report().failure == "")  # type: ignore[union-attr,func-returns-value]
+    assert time.monotonic() - began < 1.0
+    mailbox.close()
