@@ -21,26 +21,28 @@ from drivers.mounts import Mounts
 from drivers.rig import DeviceError, Options, Rig
 from drivers.usb import UsbDrives
 from inference.package import PackageError
-from vehicle import daemon, doctor, drives, governor
+from vehicle import daemon, doctor, drives, governor, journal
 from vehicle.car import Car, Refusal
 from vehicle.governor import GovernorLost
 from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Settings, SettingsError, load
 from webui import certificate, mdns
 from webui.app import CABLE, addresses_of, console
-from webui.auth import Password
+from webui.auth import NO_PASSWORD, Password
 
 log = logging.getLogger(__name__)
 
 COMMANDS: Final = {
     "run": "drive the car",
     "release": "put its wires to rest",
-    "reset-password": "print a new password for its console",
+    "first-password": "print a password for its console, if that has none yet",
+    "reset-password": "print a new password for its console, and forgive the wrong ones",
     "renew-certificate": "make the console's certificate and key anew",
     "doctor": "say what is wired, found, permitted and working, and what to do where it is not",
 }
 DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
 PASSWORD: Final = "password.json"
+ATTEMPTS: Final = "attempts.json"
 ASSET_TAG: Final = Path("/sys/class/dmi/id/chassis_asset_tag")
 
 
@@ -52,16 +54,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, default=DEFAULT_SETTINGS)
     parser.add_argument("--json", action="store_true", help="of doctor: as JSON")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    journal.set_up("hotlap-car")
     if options.command == "doctor":
         return _examine(options)
     try:
         settings = load(options.settings)
         state = Path(settings.car.state)
-        if options.command in ("reset-password", "renew-certificate"):
+        if options.command in ("first-password", "reset-password", "renew-certificate"):
             _become_owner(state)
+        if options.command == "first-password":
+            print(f"hotlap-car: {_first_password(state)}")
+            return 0
         if options.command == "reset-password":
             print(f"hotlap-car: the console's password is now {Password.reset(state / PASSWORD)}")
+            (state / ATTEMPTS).unlink(missing_ok=True)
             return 0
         if options.command == "renew-certificate":
             names = (*mdns.names(state, socket.gethostname()), *CABLE)
@@ -96,6 +102,16 @@ def _examine(options: argparse.Namespace) -> int:
     return 0 if doctor.sound(findings) else 1
 
 
+def _first_password(state: Path) -> str:
+    known = (state / PASSWORD).exists()
+    _, new = Password.first(state / PASSWORD, tag=_asset_tag())
+    if new is not None:
+        return f"the console's password is {new}; it asks for one of your own"
+    if known:
+        return "the console's password stays as it is"
+    return "the console's first password is the number on the tag under the car; it asks for one of your own"
+
+
 def _become_owner(folder: Path) -> None:
     """What root writes the daemon could not read."""
     if os.geteuid() == 0:
@@ -124,9 +140,12 @@ async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibratio
     here = asyncio.current_task()
     assert here is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
-    password, new = Password.first(state / PASSWORD, tag=_asset_tag())
+    # A secret may be shown to who sits there; never to the journal.
+    password, new = Password.first(state / PASSWORD, tag=_asset_tag(), random=sys.stderr.isatty())
     if new is not None:
-        log.warning("The console's password is %s; it asks for one of your own.", new)
+        print(f"hotlap-car: the console's password is {new}; it asks for one of your own", file=sys.stderr)
+    elif password.missing:
+        log.warning(NO_PASSWORD)
     try:
         async with asyncio.TaskGroup() as tasks, console(car, settings.console, password):
             driving = tasks.create_task(daemon.run(rig, car))

@@ -17,6 +17,7 @@ JOURNAL_PATIENCE: Final = 10.0
 LONGEST_LINE: Final = 8 << 10
 SYSLOG_LEVELS: Final = (50, 50, 50, 40, 30, 20, 20, 10)
 """Of logging, by the journal's priority 0..7."""
+TOO_LONG: Final = "This entry is too long to be shown here: see journalctl."
 NO_JOURNAL: Final = "This machine keeps no system journal that hotlap may read."
 
 
@@ -105,7 +106,9 @@ class Journal:
 
 
 def _entry(fields: dict[str, object]) -> Entry:
-    priority, message = str(fields.get("PRIORITY", "6")), fields.get("MESSAGE") or ""
+    priority, message = str(fields.get("PRIORITY", "6")), fields.get("MESSAGE", "")
+    if message is None:  # journalctl leaves out what is over 4096 bytes, as a traceback may be
+        message = TOO_LONG
     if isinstance(message, list):  # bytes that are no text come as numbers
         message = bytes(number & 255 for number in message if isinstance(number, int)).decode(errors="replace")
     source = fields.get("SYSLOG_IDENTIFIER") or fields.get("_COMM") or ""

@@ -106,25 +106,35 @@ def wanted(root: Path) -> set[str]:
     return {link.name for link in (root / "etc/systemd/system/multi-user.target.wants").glob("*")}
 
 
+def people(root: Path, *names: str) -> None:
+    """Accounts that were on the machine before."""
+    lines = ["root:x:0:0::/root:/bin/bash", *(f"{name}:x:{1000 + k}:100::/:/bin/bash" for k, name in enumerate(names))]
+    write(root / "etc/passwd", "".join(f"{line}\n" for line in lines))
+
+
 @pytest.mark.parametrize("kind", [DEEPRACER, PI])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_fresh_car_gets_all_that_the_daemon_needs(tmp_path: Path, kind: str, system: str) -> None:
     root = machine(tmp_path, kind, system, SYSTEMS[system])
     steps = installed(root)
     there = everything(root)
-    for name in ("car", "agent", "usb", "usb-names", "ssh@"):
+    for name in ("car", "agent", "usb", "usb-names", "ssh@", "ssh-password@"):
         assert f"etc/systemd/system/hotlap-{name}.service" in there
     for name in ("sysusers.d", "tmpfiles.d", "modules-load.d", "systemd/journald.conf.d"):
         assert f"etc/{name}/hotlap.conf" in there
     assert {"etc/udev/rules.d/72-hotlap.rules", "etc/polkit-1/rules.d/40-hotlap.rules"} <= set(there)
     assert not [name for name in there if name.endswith(".pkla")]
-    assert os.access(root / "opt/hotlap/bin/usb-console", os.X_OK)
+    for name in ("usb-console", "ssh-password"):
+        assert os.access(root / "opt/hotlap/bin" / name, os.X_OK)
     assert wanted(root) == {"hotlap-car.service", "hotlap-agent.service"}
+    assert (root / "etc/systemd/system/sockets.target.wants/hotlap-ssh-password.socket").is_symlink()
     rig = f"drivers.{kind.replace('-', '_')}:open_rig"
     settings = load(root / "etc/hotlap/hotlap.toml")
     assert (settings.car, settings.console) == (Car(rig), Console("0.0.0.0", 443, 80, 200))
     assert (root / "var/lib/hotlap").stat().st_mode & 0o777 == 0o700
     assert any("--require-hashes" in step for step in steps)
+    link = "/usr/lib/python3/dist-packages/systemd /opt/hotlap/venv/lib/python3/site-packages/systemd"
+    assert f"- ln -sfn {link}" in steps
 
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
@@ -321,6 +331,38 @@ def test_uninstalling_leaves_what_was_there_before_and_what_the_car_remembers(tm
     assert everything(root) == after
 
 
+# Whose password SSH has ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accounts", "sudo", "account"),
+    [
+        (("ubuntu", "deepracer"), "ubuntu", "deepracer"),
+        (("deeprac", "deepracer2", "anna"), "anna", "anna"),
+        (("anna",), "root", None),
+        (("anna",), "gone", None),
+        (("anna",), "", None),
+    ],
+)
+def test_the_account_of_ssh_is_the_stock_cars_or_who_installs(
+    tmp_path: Path, accounts: tuple[str, ...], sudo: str, account: str | None
+) -> None:
+    root = machine(tmp_path, DEEPRACER)
+    people(root, *accounts)
+    done = install(root, SUDO_USER=sudo)
+    assert done.returncode == 0, done.stdout + done.stderr
+    named = root / "etc/hotlap/ssh-account"
+    if account is None:
+        assert not named.exists()
+        assert "once /etc/hotlap/ssh-account holds the name" in done.stdout
+        return
+    assert named.read_text() == f"{account}\n"
+    assert named.stat().st_mode & 0o777 == 0o644
+    named.write_text("ben\n")
+    install(root, SUDO_USER=sudo)
+    assert named.read_text() == "ben\n"
+
+
 # Secrets -------------------------------------------------------------------------------------------------------------
 
 
@@ -329,10 +371,11 @@ def test_two_installs_share_no_secret(tmp_path: Path) -> None:
     for name in ("one", "other"):
         root = stock(machine(tmp_path / name, DEEPRACER))
         installed(root)
-        assert not [path for path, data in everything(root).items() if b"PRIVATE KEY" in data or "password" in path]
         state = root / "var/lib/hotlap"
+        assert not [path for path, data in everything(root).items() if b"PRIVATE KEY" in data]
+        assert not (state / "password.json").exists()
         own = set(everything(state))
-        # The daemon's first start.
+        # At the installer's end, and at the daemon's first start.
         _, told = Password.first(state / "password.json")
         assert told is not None
         certificate.ensure(state, mdns.names(state, "car"), (), datetime.now(UTC))
@@ -342,6 +385,13 @@ def test_two_installs_share_no_secret(tmp_path: Path) -> None:
     one, other = cars
     assert one.keys() == other.keys() == {"password.json", "certificate.pem", "mdns_name", "told"}
     assert [name for name in one if one[name] == other[name]] == []
+
+
+def test_the_first_password_is_made_at_the_end_for_who_sits_there(tmp_path: Path) -> None:
+    steps = installed(machine(tmp_path, PI))
+    assert "- /opt/hotlap/venv/bin/hotlap-car first-password" in steps[-3:]
+    text = (HOME / "scripts/install-car").read_text()
+    assert "|| -t 1 ]]; then\n        machine" in text, "and nowhere else: the rest may be a file"
 
 
 def test_the_written_settings_hold_no_secret(tmp_path: Path) -> None:

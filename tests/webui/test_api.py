@@ -30,6 +30,7 @@ from vehicle.models import ModelStore
 from vehicle.settings import Settings
 from webui.app import console
 from webui.auth import Password
+from webui.logs import TOO_LONG
 
 # Calibration --------------------------------------------------------------------------------------------------------
 
@@ -270,7 +271,7 @@ async def test_the_systems_journal_is_read(browser: ClientSession, journalctl: C
         "entries": [
             {"when": 1_700_000_000.0, "level": 20, "source": "systemd", "text": "Up and running"},
             {"when": 1_700_000_001.5, "level": 40, "source": "kernel", "text": "USB �"},
-            {"when": 1_700_000_002.0, "level": 20, "source": "", "text": ""},
+            {"when": 1_700_000_002.0, "level": 20, "source": "", "text": TOO_LONG},
         ],
         "cursor": "s=1;i=3",
         "reason": None,
