@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.calibration import DEFAULT, LONGEST_NS, SHORTEST_NS, Calibration, CalibrationError, Channel
 from drivers.signals import Action, ActuatorCommand
 
-modest = settings(max_examples=60, deadline=None)
 wishes = st.floats(-1, 1)
 not_wishes = st.one_of(
     st.sampled_from([math.nan, math.inf, -math.inf, math.nextafter(1, 2), math.nextafter(-1, -2)]),
@@ -30,20 +29,17 @@ def channels(draw: st.DrawFn) -> Channel:
 calibrations = st.builds(Calibration, channels(), channels())
 
 
-@modest
 @given(channels(), wishes, wishes)
 def test_a_larger_wish_never_turns_back(channel: Channel, one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert channel.pulse(low) * channel.polarity <= channel.pulse(high) * channel.polarity
 
 
-@modest
 @given(channels(), wishes)
 def test_a_pulse_stays_between_the_ends(channel: Channel, wish: float) -> None:
     assert channel.min_ns <= channel.pulse(wish) <= channel.max_ns
 
 
-@modest
 @given(channels())
 def test_ends_and_rest_are_exact(channel: Channel) -> None:
     ends = (channel.min_ns, channel.mid_ns, channel.max_ns)
@@ -51,7 +47,6 @@ def test_ends_and_rest_are_exact(channel: Channel) -> None:
     assert tuple(channel.value(pulse) * channel.polarity for pulse in ends) == (-1, 0, 1)
 
 
-@modest
 @given(channels(), st.integers(0, 3_000_000))
 def test_a_pulse_beyond_an_end_reads_as_that_end(channel: Channel, pulse: int) -> None:
     nearest = min(max(pulse, channel.min_ns), channel.max_ns)
@@ -59,7 +54,6 @@ def test_a_pulse_beyond_an_end_reads_as_that_end(channel: Channel, pulse: int) -
     assert -1 <= channel.value(pulse) <= 1
 
 
-@modest
 @given(calibrations, wishes, wishes)
 def test_a_wish_goes_there_and_back(calibration: Calibration, steering: float, throttle: float) -> None:
     back = calibration.action(calibration.command(Action(steering, throttle)))
@@ -67,14 +61,12 @@ def test_a_wish_goes_there_and_back(calibration: Calibration, steering: float, t
     assert abs(back.throttle - throttle) <= calibration.resolution
 
 
-@modest
 @given(channels(), st.data())
 def test_a_pulse_goes_there_and_back(channel: Channel, data: st.DataObject) -> None:
     pulse = data.draw(st.integers(channel.min_ns, channel.max_ns))
     assert channel.pulse(channel.value(pulse)) == pulse
 
 
-@modest
 @given(calibrations, wishes, not_wishes)
 def test_what_is_no_wish_is_refused(calibration: Calibration, wish: float, other: float) -> None:
     for action in (Action(wish, other), Action(other, wish)):

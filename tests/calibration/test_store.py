@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.calibration import DEFAULT, LONGEST_NS, SHORTEST_NS, Calibration, Channel
@@ -75,7 +75,6 @@ def test_it_is_written_in_the_stock_form(path: Path) -> None:
     assert load(path).fault is None
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.integers(SHORTEST_NS, LONGEST_NS), min_size=6, max_size=6, unique=True),
     st.sampled_from([1, -1]),
@@ -177,7 +176,6 @@ def test_a_folder_in_its_place_is_a_fault_and_stays(path: Path) -> None:
     assert path.is_dir()
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.binary(max_size=20).map(lambda middle: STOCK.encode()[:90] + middle)))
 def test_arbitrary_bytes_never_raise_and_are_never_lost(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +187,6 @@ def test_arbitrary_bytes_never_raise_and_are_never_lost(data: bytes) -> None:
         assert [file.read_bytes() for file in Path(folder).iterdir()] == [data]
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.actions import ContinuousActions, DiscreteActions, OutputError, throttle_for, throttle_for_stick
 
-modest = settings(max_examples=80, deadline=None)
 figures = st.floats(-1e6, 1e6)
 outputs = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -40,7 +39,6 @@ def test_no_stick_or_no_speed_is_no_throttle(stick: float, limit: float) -> None
     assert throttle_for_stick(stick, limit) == 0
 
 
-@modest
 @given(st.floats(-1, 1), st.floats(0, 1))
 def test_the_stick_stays_within_its_range(stick: float, limit: float) -> None:
     assert -1 <= throttle_for_stick(stick, limit) <= 1
@@ -158,7 +156,6 @@ def test_a_wrong_number_of_answers_is_refused(
         space.action(np.zeros(shape, np.float32))
 
 
-@modest
 @given(st.lists(st.tuples(figures, st.floats(1e-6, 1e6)), min_size=1, max_size=6), st.data())
 def test_no_list_of_actions_leaves_the_range(choices: list[tuple[float, float]], data: st.DataObject) -> None:
     scores = np.array(data.draw(st.lists(outputs, min_size=len(choices), max_size=len(choices))), np.float32)
@@ -167,7 +164,6 @@ def test_no_list_of_actions_leaves_the_range(choices: list[tuple[float, float]],
     assert 0 <= action.throttle <= 1
 
 
-@modest
 @given(
     st.lists(figures, min_size=2, max_size=2, unique=True),
     st.lists(st.floats(0, 1e6), min_size=2, max_size=2, unique=True),

@@ -7,7 +7,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -164,7 +164,6 @@ def configs(draw: st.DrawFn) -> LidarConfig:
     return LidarConfig(sectors * per_sector, low, high, nearest, reach, clip, sectors)
 
 
-@settings(max_examples=80, deadline=None)
 @given(ranges, configs(), st.sampled_from(SCANNERS))
 def test_every_scan_gives_the_right_number_of_bounded_values(
     turn: NDArray[np.float32], config: LidarConfig, sensor: Sensor
@@ -177,7 +176,6 @@ def test_every_scan_gives_the_right_number_of_bounded_values(
     assert (values <= np.float32(high)).all(), astuple(config)
 
 
-@settings(max_examples=30, deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
 def test_every_picture_gives_finite_grey_levels(image: NDArray[np.uint8]) -> None:
     values = feature(Sensor.FRONT_FACING_CAMERA, seen(Frame(0.0, image)))

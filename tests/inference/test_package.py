@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.actions import ContinuousActions, DiscreteActions
@@ -170,7 +170,6 @@ def test_a_package_is_named_after_its_file(file: str, name: str) -> None:
     assert name_of(Path(file)) == name
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_every_name_is_a_plain_one(text: str) -> None:
     name = name_of(Path(text))
@@ -590,16 +589,13 @@ def altered(base: bytes) -> st.SearchStrategy[bytes]:
 
 EXTENDED = hostile(name="notes", pax_headers={"comment": "é", "GNU.sparse.map": "0,5", "size": "0"})
 SEEDS = (archive(GOOD), archive(GOOD, packed=False), EXTENDED)
-modest = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@modest
 @given(st.one_of(st.binary(max_size=1000), st.binary(max_size=1000).map(gzip.compress)))
 def test_arbitrary_bytes_are_no_package_and_no_harm(data: bytes) -> None:
     survives(data)
 
 
-@modest
 @given(st.one_of(*map(altered, SEEDS)))
 def test_altered_archives_do_no_harm(data: bytes) -> None:
     survives(data)
@@ -608,7 +604,6 @@ def test_altered_archives_do_no_harm(data: bytes) -> None:
 names = st.text(st.sampled_from("./\\a_ é\0\n") | st.characters(codec="utf-8"), min_size=1, max_size=20)
 
 
-@modest
 @given(st.lists(st.one_of(names, names.map(lambda name: name + "/m.pb"), st.just("../x.pb")), max_size=4))
 def test_no_names_do_harm(members: list[str]) -> None:
     survives(archive(dict.fromkeys(members, b"content") | GOOD))
@@ -622,7 +617,6 @@ values = st.recursive(
 KEYS = ("sensor", "action_space", "action_space_type", "training_algorithm", "lidar_config", "version")
 
 
-@modest
 @given(
     st.one_of(
         st.binary(max_size=200),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.rig import Options
@@ -163,13 +163,11 @@ lines = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.text(), st.lists(lines, max_size=4).map("\n".join)))
 def test_arbitrary_text_is_settings_or_refused(text: str) -> None:
     understood_or_refused(text)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, len(EVERYTHING) - 1), st.characters())
 def test_one_wrong_character_is_settings_or_refused(place: int, other: Any) -> None:
     understood_or_refused(EVERYTHING[:place] + other + EVERYTHING[place + 1 :])

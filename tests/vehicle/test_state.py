@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.signals import Action
@@ -14,7 +14,6 @@ from vehicle.gauges import Gauges
 from vehicle.mailbox import Mailbox
 from vehicle.state import Latencies, Rates, Spread, VehicleState
 
-modest = settings(max_examples=80, deadline=None)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 spreads = st.builds(Spread, numbers, numbers)
 texts = st.none() | st.text(max_size=20)
@@ -39,7 +38,6 @@ states = st.builds(
 )
 
 
-@modest
 @given(states)
 def test_a_snapshot_goes_there_and_back(state: VehicleState) -> None:
     assert VehicleState.from_json(state.to_json()) == state
@@ -119,7 +117,6 @@ def test_a_spread_is_the_median_and_the_99th_percentile(samples: list[float], p5
     assert Spread.of(samples) == Spread(p50, p99)
 
 
-@modest
 @given(st.lists(numbers, min_size=1))
 def test_a_spread_lies_among_its_samples_in_order(samples: list[float]) -> None:
     spread = Spread.of(iter(samples))
