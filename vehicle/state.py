@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from drivers.signals import NEUTRAL, Action
 from vehicle.gate import DriveMode
+
+LONGEST_STATUS: Final = 3000
+"""Bytes: systemd takes messages of 4096 at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +87,20 @@ class VehicleState:
                 "faults": tuple(data["faults"]),
             }
         )
+
+
+def status_line(doing: str, faults: Mapping[str, str]) -> str:
+    """What the service manager shows of the car: what it does, and what is wrong, by device.
+
+    Whatever the texts hold, it is one line of a length that systemd takes.
+    """
+    parts = [doing, *(f"{device}: {sentence}" for device, sentence in faults.items())]
+    plain = ("".join(c if c.isprintable() and c != "|" else " " for c in part) for part in parts)
+    line = " | ".join(" ".join(part.split()) for part in plain)
+    return line.encode()[:LONGEST_STATUS].decode(errors="ignore")
+
+
+def faults_of(status: str) -> dict[str, str]:
+    """The faults, by device, of a line that `status_line` has made."""
+    parts = (part.partition(": ") for part in status.split(" | ")[1:])
+    return {device: sentence for device, _, sentence in parts if sentence}

@@ -15,6 +15,7 @@ import pytest
 HOME = Path(__file__).parents[2]
 SYSTEMD = HOME / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))
+SOCKETS = sorted(SYSTEMD.glob("*.socket"))
 WORST = 3.0
 
 
@@ -40,7 +41,7 @@ def lines(path: Path) -> list[str]:
 def staged(tmp_path: Path) -> Path:
     """A root with our files where the installer puts them, and the programs that the units start."""
     for source, target in (
-        *((unit, f"etc/systemd/system/{unit.name}") for unit in UNITS),
+        *((unit, f"etc/systemd/system/{unit.name}") for unit in (*UNITS, *SOCKETS)),
         (SYSTEMD / "sysusers.conf", "etc/sysusers.d/hotlap.conf"),
         (SYSTEMD / "tmpfiles.conf", "etc/tmpfiles.d/hotlap.conf"),
     ):
@@ -63,7 +64,7 @@ def test_a_unit_is_exposed_as_little_as_it_may(unit: Path) -> None:
     assert float(found[1]) <= WORST
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*UNITS, *SOCKETS], ids=lambda unit: unit.name)
 def test_systemd_understands_every_line_of_a_unit(staged: Path, unit: Path) -> None:
     name = unit.name.replace("@.", "@enable.")
     command = (program("systemd-analyze"), f"--root={staged}", "--man=no", "verify", f"etc/systemd/system/{name}")
@@ -105,6 +106,17 @@ def test_the_daemon_may_open_low_ports_and_no_more() -> None:
     ]
 
 
+def test_a_new_password_of_ssh_is_taken_from_the_daemon_alone_and_by_as_little_as_sets_it() -> None:
+    socket = lines(SYSTEMD / "hotlap-ssh-password.socket")
+    assert {"SocketUser=hotlap", "SocketMode=0600", "Accept=yes", "MaxConnections=1"} <= set(socket)
+    unit = lines(SYSTEMD / "hotlap-ssh-password@.service")
+    assert {"StandardInput=socket", "StandardOutput=socket", "StandardError=journal", "LimitCORE=0"} <= set(unit)
+    assert [line for line in unit if "Capabilit" in line or line.startswith("ReadWritePaths")] == [
+        "CapabilityBoundingSet=CAP_CHOWN",
+        "ReadWritePaths=/etc",
+    ]
+
+
 def test_the_agent_starts_only_where_it_has_settings_and_touches_no_device() -> None:
     unit = lines(SYSTEMD / "hotlap-agent.service")
     assert {"ConditionPathExists=/etc/hotlap/agent.toml", "User=hotlap", "PrivateDevices=true"} <= set(unit)
@@ -133,6 +145,12 @@ def test_the_groups_of_the_rules_are_the_users() -> None:
     used = set(re.findall(r'GROUP="(\w+)"', rules)) | set(re.findall(r"chgrp (?:-R )?(\w+)", rules))
     assert used == {"gpio", "i2c", "video", "dialout"}
     assert used <= members
+
+
+def test_the_group_video_has_all_that_a_camera_on_the_ribbon_cable_needs() -> None:
+    rules = lines(SYSTEMD / "udev.rules")
+    for subsystem in ("video4linux", "media", "dma_heap"):
+        assert f'SUBSYSTEM=="{subsystem}", GROUP="video", MODE="0660"' in rules
 
 
 def test_every_udev_rule_is_well_formed() -> None:
@@ -177,12 +195,14 @@ def test_a_pwm_chip_is_opened_to_the_group_with_all_its_channels(tmp_path: Path)
 
 SSH = "org.freedesktop.systemd1.manage-units"
 MOUNT = "org.freedesktop.udisks2.filesystem-mount"
+UNMOUNT = "org.freedesktop.udisks2.filesystem-unmount-others"
 STICK = {"drive.removable": "true", "drive.removable.bus": "usb"}
 ALLOWED: list[tuple[str, dict[str, str]]] = [
     (SSH, {"unit": "hotlap-ssh@enable.service", "verb": "start"}),
     (SSH, {"unit": "hotlap-ssh@disable.service", "verb": "start"}),
     (MOUNT, STICK),
     (f"{MOUNT}-other-seat", STICK),
+    (UNMOUNT, STICK),
     *(
         (action, {})
         for action in (
@@ -205,6 +225,7 @@ REFUSED: list[tuple[str, dict[str, str]]] = [
     (SSH, {"unit": "hotlap-car.service", "verb": "stop"}),
     (SSH, {}),
     (MOUNT, {}),
+    (UNMOUNT, {"drive.removable": "false", "drive.removable.bus": "usb"}),
     (MOUNT, {"drive.removable": "true", "drive.removable.bus": "sdio"}),
     (f"{MOUNT}-system", STICK),
     *(

@@ -361,6 +361,30 @@ async def test_wires_that_cannot_be_opened_end_the_daemon_with_the_reason(store:
     )
 
 
+def test_the_service_manager_is_told_what_the_car_does_and_its_faults(jump: Jump, store: ModelStore) -> None:
+    async def drive() -> list[str]:
+        told: list[str] = []
+        async with driving(store, Steady(), start=False) as bench:
+            teller = asyncio.create_task(daemon.tell(bench.car, told.append))
+            await asyncio.sleep(5.0)
+            bench.car.start()
+            await asyncio.sleep(1.0)
+            bench.car.stop()
+            bench.car.fault("lights", "They are\nREADY=1 | dark.")
+            await asyncio.sleep(1.0)
+            bench.car.well("lights")
+            await asyncio.sleep(1.0)
+            teller.cancel()
+        return told
+
+    assert jump(drive()) == [
+        "STATUS=Stands; model one",
+        "STATUS=Drives; model one",
+        "STATUS=Stands; model one | lights: They are READY=1 dark.",
+        "STATUS=Stands; model one",
+    ]
+
+
 def test_a_fault_and_a_recovery_are_logged_with_their_device(
     jump: Jump, store: ModelStore, caplog: pytest.LogCaptureFixture
 ) -> None:

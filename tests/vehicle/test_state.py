@@ -12,7 +12,7 @@ from drivers.signals import Action
 from vehicle.gate import DriveMode
 from vehicle.gauges import Gauges
 from vehicle.mailbox import Mailbox
-from vehicle.state import Latencies, Rates, Spread, VehicleState
+from vehicle.state import LONGEST_STATUS, Latencies, Rates, Spread, VehicleState, faults_of, status_line
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 spreads = st.builds(Spread, numbers, numbers)
@@ -136,3 +136,28 @@ def test_events_of_one_moment_have_no_rate() -> None:
     gauges.decided(1.1, 0.01)
     assert gauges.rates(1.5).inference == pytest.approx(20.0)
     mailbox.close()
+
+
+def test_the_status_line_tells_what_the_car_does_and_its_faults() -> None:
+    faults = {"camera": "The camera is not found; plug it in.", "LiDAR": "The port is /dev/x: denied."}
+    line = status_line("Stands; no model", faults)
+    assert (
+        line == "Stands; no model | camera: The camera is not found; plug it in. | LiDAR: The port is /dev/x: denied."
+    )
+    assert faults_of(line) == faults
+    assert faults_of(status_line("Drives; model Swift", {})) == {}
+    assert faults_of("") == {}
+
+
+@given(st.dictionaries(st.sampled_from(["camera", "camera 2", "drive", "Wi-Fi"]), st.text()), st.text())
+def test_no_text_of_a_fault_tells_the_service_manager_more_than_a_status(faults: dict[str, str], doing: str) -> None:
+    line = status_line(doing, faults)
+    assert line == "" or line.isprintable()
+    assert len(line.encode()) <= LONGEST_STATUS
+    assert faults_of(line).keys() <= faults.keys()
+
+
+def test_a_very_long_status_is_cut_between_two_letters() -> None:
+    line = status_line("Stands", {"drive": "é" * LONGEST_STATUS})
+    assert LONGEST_STATUS - 2 < len(line.encode()) <= LONGEST_STATUS
+    assert faults_of(line)["drive"].strip("é") == ""

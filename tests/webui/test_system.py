@@ -165,6 +165,16 @@ async def test_without_systemd_the_true_state_is_told_and_why_it_stays(stand: St
         assert told["reason"].endswith("by hand.")
 
 
+async def test_the_check_up_tells_the_cars_faults_at_their_lines(stand: Stand, enter: Enter) -> None:
+    anna = await enter(stand.address)
+    stand.car.fault("LiDAR", "The LiDAR sends no turn; check its plug.")
+    status, findings = await ask(anna, "GET", "/api/v1/doctor")
+    assert status == 200
+    [lidar] = [finding for finding in findings if finding["what"] == "LiDAR"]
+    told = {"what": "LiDAR", "state": "bad", "sentence": "The LiDAR sends no turn.", "advice": "Check its plug."}
+    assert lidar == told
+
+
 async def test_a_console_that_manages_no_computer_says_so(state: Path, password: Password, enter: Enter) -> None:
     async with AsyncExitStack() as stack:
         _, address = await stand_up(stack, state, password, None)
@@ -294,6 +304,22 @@ async def test_a_stock_client_switches_ssh(stand: Stand, enter: Enter) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+async def test_the_check_up_on_the_settings_page_tells_what_to_do(stand: Stand) -> None:
+    stand.car.fault("LiDAR", "The LiDAR sends no turn; check its plug.")
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+        page = await browser.new_page(ignore_https_errors=True)
+        await page.goto(f"{stand.address}#/settings")
+        await page.get_by_label("Password", exact=True).fill(PASSWORD)
+        await page.get_by_role("button", name="Unlock").click()
+        card = page.get_by_role("region", name="Check-up")
+        await card.get_by_role("button", name="Look").click()
+        line = card.get_by_role("listitem").filter(has_text="LiDAR")
+        await expect(line).to_contain_text("The LiDAR sends no turn.", timeout=10_000)
+        await expect(line).to_contain_text("Check its plug.")
+        await browser.close()
+
+
 async def test_the_settings_page_changes_the_computer(stand: Stand) -> None:
     services = stand.services
     services.refusals["PowerOff"] = FORBIDDEN
