@@ -96,7 +96,7 @@ def test_a_lamp_that_hangs_stops_no_other_from_blinking_and_is_a_fault_within_a_
             car.receiving(True)
             await asyncio.sleep(1.0)
             assert board.changes.count(Lamp.POWER) >= 5
-            assert car.snapshot().faults == ("The tail light has not answered for 0.45 s.",)
+            assert car.snapshot().faults == ("The tail light has not answered for 0.7 s.",)
 
     jump(hang())
 

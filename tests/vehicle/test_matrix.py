@@ -1,4 +1,4 @@
-"""Every device, broken in every way, while the car drives: the daemon lives, the fault is told within a second with its
+"""Every device, broken in every way, while the car drives: the daemon lives, the fault is told in time with its
 reason, the wires are at rest where the device is needed, and all is well when it is back.
 
 The devices are the plainest fillings of the rig's shape. Wires that block are in test_safety: that takes a process.
@@ -30,7 +30,8 @@ from vehicle.settings import Drive, Settings
 
 REST: Final = DEFAULT.command(NEUTRAL)
 WITHIN: Final = 1.0
-"""Seconds until a fault is told."""
+WITHIN_NETWORK: Final = 2.0
+"""Seconds until a fault is told; the network's, which moves no wheel, takes longer."""
 BACK: Final = 2.0
 """Seconds until it is over, once its device is back."""
 
@@ -221,7 +222,9 @@ def test_a_device_that_breaks_costs_no_more_than_it_must(
                     car.receiving(True)  # something to show
             broken = loop.time()
             while not any(reason in fault for fault in car.snapshot().faults):
-                assert loop.time() <= broken + WITHIN, f"{car.snapshot().faults} has no {reason!r}"
+                assert loop.time() <= broken + (WITHIN_NETWORK if device in ("network", "wifi") else WITHIN), (
+                    f"{car.snapshot().faults} has no {reason!r}"
+                )
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)  # something to see
             with contextlib.suppress(Refusal):
