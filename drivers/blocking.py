@@ -25,19 +25,10 @@ class Blocking:
         self._device, self._patience = device, patience
         self._pending: Future[object] | None = None
 
-    def call(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. Raises DeviceError when that takes too long, or an earlier call still does."""
-        if self._busy():
-            raise self._mute()
-        answer = self._start(work)
-        try:
-            return answer.result(self._patience)
-        except TimeoutError as error:
-            raise self._mute() from error
-
     async def ask(self, work: Callable[[], T], discard: Callable[[T], object] | None = None) -> T:
-        """As call, without holding up the loop; an earlier call gets its patience, too.
+        """What `work` returns or raises, without holding up the loop. Raises DeviceError when that takes too long.
 
+        An earlier call that is not back yet gets its patience, too.
         A result that nobody waits for any more goes to `discard`, which may close it; in any thread.
         """
         if self._pending is not None and self._busy():
