@@ -606,7 +606,8 @@ def test_the_page_tells_why_the_car_stopped_and_when_the_link_is_lost(
         expect(alarm).to_contain_text("No picture came for 0.5 s; check the camera.", timeout=15_000)
         expect(alarm).to_contain_text("The camera sends no picture; check its plug.")
         page.get_by_role("button", name="Start").click()
-        expect(page.get_by_role("alert").filter(has_text="The car sees nothing")).to_be_visible()
+        refusal = page.get_by_role("alert").filter(has_not_text="The car has stopped itself.")
+        expect(refusal.filter(has_text="The camera sends no picture; check its plug.")).to_be_visible()
 
     lost = page.get_by_text("The link to the car is lost; trying again.")
     expect(lost).to_be_visible()
