@@ -31,6 +31,19 @@ GATE: Final = 2
 """The GPIO line that enables the stock car's speed controller, when it is low."""
 
 
+def find_chip(root: Path, through: str) -> Path | None:
+    """The PWM chip below `root` behind the device `through`; on a DeepRacer, failing that, the only one that there is.
+
+    So the stock car does it, but that it takes the first of several, which may light the screen. None without one.
+    """
+    folder = root / "sys/class/pwm"
+    chip = kernel.find(folder, through)
+    if chip is None and through == STOCK:
+        chips = list(folder.glob("pwmchip*"))
+        chip = chips[0] if [each.name for each in chips] == ["pwmchip0"] else None
+    return chip
+
+
 class Channel:
     """One output of the PWM chip that sits behind the device `through`.
 
@@ -83,7 +96,7 @@ class Channel:
             kernel.put(folder / "enable", 1)
 
     def _chip(self) -> Path:
-        chip = kernel.find(self._root / "sys/class/pwm", self._through)
+        chip = find_chip(self._root, self._through)
         if chip is None or not chip.exists():
             raise DeviceError(
                 f"There is no PWM chip behind {self._through}; check that its driver is loaded and its plug sits."

@@ -14,7 +14,7 @@ from drivers.gpio import STOCK_CHIP
 from drivers.i2c import Device
 from drivers.lidar import find_port
 from drivers.pwm_pca9685 import ADDRESS, MODE1
-from drivers.pwm_sysfs import MOTOR, PI, SERVO, STOCK, TAIL
+from drivers.pwm_sysfs import MOTOR, PI, SERVO, STOCK, TAIL, find_chip
 from drivers.rig import DeviceError
 from vehicle.patient import AGAIN, USER, Patient, Verdict, parted, text
 
@@ -161,7 +161,7 @@ def lights(car: Patient) -> Verdict:
 
 
 def _pwm_chip(car: Patient) -> Path | None:
-    return kernel.find(car.root / "sys/class/pwm", PI if car.is_pi else STOCK)
+    return find_chip(car.root, PI if car.is_pi else STOCK)
 
 
 def _channels(car: Patient, numbers: tuple[int, ...]) -> Verdict:

@@ -82,8 +82,15 @@ def test_on_a_pi_the_chip_is_the_one_on_the_pins_and_there_is_no_enable_line(tmp
         open_wires(str(tmp_path), STOCK).apply(FAST)
 
 
-def test_a_chip_that_sits_elsewhere_is_left_alone(tmp_path: Path) -> None:
+def test_a_chip_that_sits_elsewhere_is_the_cars_if_it_is_the_only_one(tmp_path: Path) -> None:
     tree = Tree(tmp_path, "platform/elsewhere/pwm", number=0)
+    (tmp_path / "sys/class/pwm/pwmchip-1").unlink()
+    open_wires(str(tmp_path)).apply(REST)
+    assert tree.command() == REST
+
+
+def test_of_several_chips_elsewhere_none_is_touched(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, "platform/elsewhere/pwm", number=1)
     with pytest.raises(DeviceError, match="There is no PWM chip"):
         open_wires(str(tmp_path)).apply(REST)
     assert tree.command() is None
