@@ -355,10 +355,12 @@ class NetworkManager:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._search), self._signals(device.path) as next_signal:
                 await self._ask_to_scan(device)
-                looked = False
-                while not looked:
+                looks = 0
+                while looks < 2:  # the first may have begun before the network was there
                     _, body = await next_signal()
-                    looked = any(isinstance(part, dict) and "LastScan" in part for part in body)
+                    if any(isinstance(part, dict) and "LastScan" in part for part in body):
+                        looks += 1
+                        await self._ask_to_scan(device)
                     points = await self._in_reach(device)
                     if found := [point for point in points if _shown(point.raw) == ssid]:
                         return found
