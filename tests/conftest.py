@@ -66,6 +66,7 @@ def eavesdropper() -> Iterator[Eavesdropper]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--car", type=Path, metavar="SETTINGS", help="test the real car of this settings file, too")
+    parser.addoption("--machine", action="store_true", help="take ten minutes more for a car in a virtual machine")
 
 
 Jump: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -322,6 +322,7 @@ no-resolv
 no-hosts
 addn-hosts=/run/hotlap-usb/hosts
 localise-queries
+local=/deepracer.aws/hotlap.local/
 local-ttl=60
 domain=deepracer.net
 dhcp-authoritative
@@ -499,6 +500,6 @@ def test_the_cars_names_lead_to_it_and_no_other_name_leads_anywhere(port: Port, 
     assert said.splitlines() == ["10.0.0.1 10.0.0.1 refused 5", "10.0.1.1 10.0.1.1 refused 5"]
 
 
-@pytest.mark.parametrize("name", ["install-car", "usb-console"])
+@pytest.mark.parametrize("name", ["install-car", "usb-console", "machine", "../tests/machine/clubhouse"])
 def test_shellcheck_has_nothing_to_say(name: str) -> None:
     run(program("shellcheck"), HOME / "scripts" / name)
