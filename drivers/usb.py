@@ -48,7 +48,11 @@ class UsbDrives:
     def _usable(self, context: Context) -> list[Device]:
         """Partitions, and disks without any, that came by USB and carry a file system that is read here."""
         system = self._system_disks(context)
-        return [device for device in context.list_devices(subsystem="block") if self._is_usable(device, system)]
+        devices = list(context.list_devices(subsystem="block"))
+        # Some tools that format a whole disk write a partition over it, too, and both look like a file system.
+        split = {_disk(device) for device in devices if device.device_type == "partition"}
+        whole = [device for device in devices if device.device_type == "partition" or _disk(device) not in split]
+        return [device for device in whole if self._is_usable(device, system)]
 
     def _is_usable(self, device: Device, system: set[str]) -> bool:
         file_system = device.properties.get("ID_FS_TYPE", "")

@@ -83,7 +83,7 @@ class Diary:
 async def main(machine: Machine, diary: Diary, mounts: Path) -> None:
     machine.plug("sda", "ext4", "vfat", number=0)  # the system runs from it, by USB
     machine.plug("mmcblk0", "vfat", bus="mmc", number=64)
-    machine.plug("sdb", "vfat", number=16)
+    machine.plug("sdb", "vfat", number=16, whole="vfat")  # as mkfs.fat leaves a whole disk
     machine.plug("sdz", "crypto_LUKS", "apfs", number=240)
     odd = ["DEVTYPE", "disk", "MAJOR", "8", "ID_FS_TYPE", "vfat", "ID_FS_USAGE", "filesystem"]
     machine.testbed.add_device("block", "odd", machine.testbed.add_device("usb", "usb99", None, [], USB), [], odd)
