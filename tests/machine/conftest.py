@@ -67,6 +67,10 @@ def machine(made: Path, lidar: Model, tmp_path_factory: pytest.TempPathFactory) 
             cat >/etc/systemd/system/hotlap-car.service.d/slow.conf""",
             SLOW.encode(),
         )
+        car.run(
+            """mkdir -p /etc/systemd/system/hotlap-ssh@.service.d
+            printf '[Service]\\nTimeoutSec=120\\n' >/etc/systemd/system/hotlap-ssh@.service.d/slow.conf"""
+        )
         car.run("cat >>/etc/hotlap/hotlap.toml", SETTINGS.encode())
         car.run("cat >/usr/local/bin/clubhouse; chmod +x /usr/local/bin/clubhouse", _read("clubhouse"))
         car.run("cat >/usr/local/lib/visitor.py", _read("visitor.py"))

@@ -193,8 +193,6 @@ def test_a_computer_at_the_cable_finds_the_console(machine: Machine) -> None:
     assert "router=" not in lease
     assert "10.0.1.1" in machine.run("ip netns exec laptop busybox nslookup deepracer.aws 10.0.1.1")
     assert "hotlap" in machine.run(f"ip netns exec laptop {PAGE} https://10.0.1.1/")
-    machine.run("modprobe -r dummy_hcd")
-    machine.until("[[ ! -e /sys/class/net/usb1 ]]")
 
 
 def test_what_the_console_asks_of_the_system_is_done_and_nothing_else(
