@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tarfile
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 from inference.actions import DiscreteActions
 from inference.package import ModelPackage, PackageError, name_of
@@ -123,7 +123,7 @@ async def _add(desk: Desk, archive: Path, name: str, replace: bool) -> ModelPack
 
 
 async def _receive(desk: Desk, content: Any, archive: Path) -> None:
-    file = await asyncio.to_thread(archive.open, "wb")
+    file = _open(archive)
     try:
         received, head = 0, b""
         while chunk := await _next(content):
@@ -140,6 +140,11 @@ async def _receive(desk: Desk, content: Any, archive: Path) -> None:
         _look_at(head)
     finally:
         await asyncio.to_thread(file.close)
+
+
+def _open(archive: Path) -> BinaryIO:
+    """Not in a thread: who leaves while a thread opens a file leaves the file open."""
+    return archive.open("wb")
 
 
 def _look_at(head: bytes) -> None:
