@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from tests.machine.machine import DRAWER, OFF, REST, THROTTLE, Machine
+from tests.machine.machine import DRAWER, OFF, REST, THROTTLE, Machine, MachineError
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -187,7 +188,7 @@ def test_a_computer_at_the_cable_finds_the_console(machine: Machine) -> None:
         ip -n laptop link set enx123456789020 up
         printf '#!/bin/sh\\n[ "$1" != bound ] || ip address add $ip/30 dev $interface; env >/run/lease\\n' >/root/leased
         chmod +x /root/leased
-        ip netns exec laptop busybox udhcpc -f -n -q -i enx123456789020 -s /root/leased"""
+        ip netns exec laptop busybox udhcpc -f -n -q -t 20 -i enx123456789020 -s /root/leased"""
     )
     assert "ip=10.0.1.2" in (lease := machine.run("cat /run/lease"))
     assert "router=" not in lease
@@ -215,7 +216,7 @@ def test_what_the_console_asks_of_the_system_is_done_and_nothing_else(
     for forbidden in (
         "systemctl stop NetworkManager",
         "systemctl start emergency.target",
-        "hostnamectl set-hostname --transient x",
+        "timedatectl set-ntp false",
         "timedatectl set-time 2000-01-01",
         "nmcli general reload",
     ):
@@ -243,7 +244,8 @@ def test_after_a_power_cut_and_after_a_restart_it_is_the_same_car(machine: Machi
     machine.run("clubhouse wpa2")
     machine.until(f"nmcli -g GENERAL.CONNECTION device show wlan0 | grep {HOME}", 120)
     boot = machine.run("cat /proc/sys/kernel/random/boot_id")
-    ask(("POST", "/api/v1/reboot"))
+    with contextlib.suppress(MachineError):  # it may be gone before it has answered
+        ask(("POST", "/api/v1/reboot"))
     machine.await_boot_after(boot)
     machine.until("systemctl is-active hotlap-car")
     assert machine.run("hostnamectl --static").strip() == "lightning"
