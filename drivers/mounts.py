@@ -12,7 +12,6 @@ import logging
 import os
 import stat
 import tempfile
-import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -52,7 +51,6 @@ _UDISKS: Final = "org.freedesktop.UDisks2"
 _FILE_SYSTEM: Final = f"{_UDISKS}.Filesystem"
 _QUIETLY: Final = {"auth.no_user_interaction": Variant("b", True)}
 _GONE: Final = (".NotMounted", ".UnknownObject", ".UnknownInterface", ".UnknownMethod")
-_PAUSE: Final = 0.1
 _CHUNK: Final = 1 << 20
 
 
@@ -292,7 +290,7 @@ class Mounts:
     async def _attach_by_udisks(self, drive: Drive, options: str) -> tuple[Path, _Undo]:
         async with asyncio.timeout(self._patience):
             while (device := await self._resolve(drive)) is None:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(0.1)  # it hears of a new drive when we do, and may be slower
         undo = partial(self._detach_by_udisks, drive, device)
         arguments = _QUIETLY | {"options": Variant("s", options)}
         try:
@@ -310,16 +308,8 @@ class Mounts:
         return path, undo
 
     async def _mount_by_udisks(self, device: str, arguments: dict[str, Variant]) -> Path:
-        """udisks2 hears of a new drive when we do, and may be slower to see what is on it. Raises BusError."""
-        end = time.monotonic() + self._patience / 2
-        while True:
-            try:
-                [path] = await self._bus.call(_UDISKS, device, _FILE_SYSTEM, "Mount", "a{sv}", arguments)
-                return Path(path)
-            except CallError as error:
-                if not error.name.endswith(_GONE) or time.monotonic() > end:
-                    raise
-            await asyncio.sleep(_PAUSE)
+        [path] = await self._bus.call(_UDISKS, device, _FILE_SYSTEM, "Mount", "a{sv}", arguments)
+        return Path(path)
 
     async def _detach_by_udisks(self, drive: Drive, device: str) -> None:
         try:

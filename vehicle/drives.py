@@ -55,23 +55,17 @@ class _Guests:
         self._car, self._mounter = car, mounter
         self._served = Remembered(car.store.root / "drives.json")
         self._present: frozenset[Drive] | None = None
-        self._met: set[Drive] = set()
         self._troubles: dict[Drive, str] = {}
         self._receiving: set[Drive] = set()
         """Those whose models are being taken."""
 
     def look(self, present: frozenset[Drive]) -> list[tuple[Drive, bool]]:
-        """Those that came, and whether they were in already when this was first called.
-
-        One that udev lost sight of for a moment, as it may while a drive is unmounted, has not come again.
-        """
+        """Those that came, and whether they were in already when this was first called."""
         left_in, known = self._present is None, self._present or frozenset()
         self._present = present
         for drive in known - present:
             self._settle(drive)
-        came = sorted(present - known - self._met, key=lambda drive: drive.node)
-        self._met.update(drive for drive in came if drive.plugging)
-        return [(drive, left_in) for drive in came]
+        return [(drive, left_in) for drive in sorted(present - known, key=lambda drive: drive.node)]
 
     async def receive(self, drive: Drive, left_in: bool) -> None:
         """Whatever goes wrong is told, and not raised."""

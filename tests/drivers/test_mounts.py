@@ -117,18 +117,6 @@ async def test_a_drive_that_udisks_never_hears_of_is_an_error(udisks: Udisks, mo
         await look(mounts)
 
 
-async def test_a_drive_whose_file_system_udisks_sees_later_is_waited_for(udisks: Udisks, mounts: Mounts) -> None:
-    udisks.refusals = {"Mount": ["org.freedesktop.DBus.Error.UnknownMethod"] * 3}
-    assert await look(mounts) == b"there"
-    assert udisks.verbs() == [*["Mount"] * 4, "Unmount"]
-
-
-async def test_a_drive_on_which_udisks_never_sees_a_file_system_is_an_error(udisks: Udisks, mounts: Mounts) -> None:
-    udisks.refusals = {"Mount": ["org.freedesktop.DBus.Error.UnknownMethod"] * 1000}
-    with pytest.raises(DriveError, match="cannot be mounted"):
-        await look(mounts)
-
-
 async def test_a_drive_that_a_desktop_mounted_first_is_taken_over(udisks: Udisks, mounts: Mounts) -> None:
     udisks.refusals = {"Mount": [f"{UDISKS}.Error.AlreadyMounted"]}
     assert await look(mounts) == b"there"

@@ -7,7 +7,6 @@ import logging
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,20 +179,6 @@ async def test_a_drive_that_cannot_be_read_is_a_fault_until_it_is_out(state: Pat
         hand.plug("sda1", "sdb1")
         await until(car, lambda: hand.mounts[-1] == "sda1" and not car.facts.updating)
         assert not faults(car)
-
-
-async def test_a_drive_that_udev_loses_sight_of_is_not_served_twice(state: Path, tmp_path: Path) -> None:
-    folder = stick(tmp_path, "sda1")
-    shutil.copy(SAMPLE, folder / "models" / "other.tar.gz")
-    sticks = Sticks(folder)
-    [drive] = sticks.drives("sda1")
-    first, second = (frozenset({replace(drive, plugging=(disk,))}) for disk in ("19", "20"))
-    sticks.looks = [frozenset(), first, frozenset(), first]
-    (await run(sticks, state)).close()
-    assert sticks.mounts == ["sda1", "sda1"], "to read it, and to leave the report"
-    sticks.looks = [frozenset(), first, frozenset(), second]
-    (await run(sticks, state)).close()
-    assert len(sticks.mounts) == 4, "the second plugging is another visit; the first was out before its turn"
 
 
 async def test_two_faults_end_one_after_the_other(state: Path, tmp_path: Path) -> None:
