@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from calibration.calibration import DEFAULT
 from drivers.lights import Connection
 from tests.air import KEY, Air
-from tests.browser import CHROMIUM, QUIET
+from tests.browser import settings_page
 from tests.webui.visits import HERE, PASSWORD, Enter, ask, refused
 from vehicle.car import Car
 from vehicle.gate import DriveMode
@@ -96,15 +95,9 @@ async def test_a_stock_client_changes_the_network(state: Path, password: Passwor
         assert told == {"success": False, "reason": "No network named Nowhere is in reach."}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 async def test_the_settings_page_changes_the_network(state: Path, password: Password) -> None:
     air = Air()
-    async with console_of(state, password, air) as (_, address), async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        page = await browser.new_page(ignore_https_errors=True)
-        await page.goto(f"{address}#/settings")
-        await page.get_by_label("Password", exact=True).fill(PASSWORD)
-        await page.get_by_role("button", name="Unlock").click()
+    async with console_of(state, password, air) as (_, address), settings_page(address, PASSWORD) as page:
         card = page.get_by_role("region", name="Network")
         await expect(card).to_contain_text("not connected")
         await card.get_by_role("button", name="Choose a network").click()
@@ -116,5 +109,4 @@ async def test_the_settings_page_changes_the_network(state: Path, password: Pass
         await card.get_by_role("button", name="Connect").click()
         await expect(card).to_contain_text("Pit lane, 70 %")
         await expect(card).to_contain_text("192.168.7.3")
-        await browser.close()
     assert air.on == "Pit lane"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from calibration.calibration import DEFAULT
 from drivers.bus import SystemBus
+from drivers.rig import Fittings
 from drivers.system import System
-from tests.browser import CHROMIUM, QUIET
+from tests.browser import settings_page
 from tests.drivers.system_services import PasswordSetter, Services, machine, password_setter
 from tests.webui.visits import HERE, PASSWORD, Enter, ask, refused
 from vehicle.car import Car
@@ -303,33 +303,20 @@ async def test_a_stock_client_switches_ssh(stand: Stand, enter: Enter) -> None:
     assert len(stand.services.orders) == 2
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 async def test_the_check_up_on_the_settings_page_tells_what_to_do(stand: Stand) -> None:
     stand.car.fault("LiDAR", "The LiDAR sends no turn; check its plug.")
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        page = await browser.new_page(ignore_https_errors=True)
-        await page.goto(f"{stand.address}#/settings")
-        await page.get_by_label("Password", exact=True).fill(PASSWORD)
-        await page.get_by_role("button", name="Unlock").click()
+    async with settings_page(stand.address, PASSWORD) as page:
         card = page.get_by_role("region", name="Check-up")
         await card.get_by_role("button", name="Look").click()
         line = card.get_by_role("listitem").filter(has_text="LiDAR")
         await expect(line).to_contain_text("The LiDAR sends no turn.", timeout=10_000)
         await expect(line).to_contain_text("Check its plug.")
-        await browser.close()
 
 
 async def test_the_settings_page_changes_the_computer(stand: Stand) -> None:
     services = stand.services
     services.refusals["PowerOff"] = FORBIDDEN
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        page = await browser.new_page(ignore_https_errors=True)
-        await page.goto(f"{stand.address}#/settings")
-        await page.get_by_label("Password", exact=True).fill(PASSWORD)
-        await page.get_by_role("button", name="Unlock").click()
-
+    async with settings_page(stand.address, PASSWORD) as page:
         shell = page.get_by_role("region", name="SSH")
         await shell.get_by_role("switch").click()
         await expect(shell.get_by_role("switch")).to_be_checked()
@@ -377,19 +364,12 @@ async def test_the_settings_page_changes_the_computer(stand: Stand) -> None:
         await computer.get_by_role("button", name="Switch off").click()
         await page.get_by_role("dialog").get_by_role("button", name="Switch off").click()
         await expect(computer.get_by_role("alert")).to_contain_text("may not switch the car off")
-        await browser.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 async def test_the_settings_page_says_what_cannot_be_changed(state: Path, password: Password) -> None:
     async with AsyncExitStack() as stack:
         _, address = await stand_up(stack, state, password, None)
-        driver = await stack.enter_async_context(async_playwright())
-        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        page = await browser.new_page(ignore_https_errors=True)
-        await page.goto(f"{address}#/settings")
-        await page.get_by_label("Password", exact=True).fill(PASSWORD)
-        await page.get_by_role("button", name="Unlock").click()
+        page = await stack.enter_async_context(settings_page(address, PASSWORD))
         computer = page.get_by_role("region", name="Computer")
         await expect(computer).to_contain_text(socket.gethostname())
         await expect(computer.get_by_text(NO_SYSTEM)).to_have_count(1)
@@ -398,4 +378,15 @@ async def test_the_settings_page_says_what_cannot_be_changed(state: Path, passwo
         await expect(shell.get_by_text(NO_SYSTEM)).to_have_count(1)
         await expect(shell.get_by_role("button")).to_have_count(0)
         await expect(shell.get_by_role("switch")).to_have_count(0)
-        await browser.close()
+
+
+async def test_the_page_colours_the_battery_by_its_charge(state: Path, password: Password) -> None:
+    car = Car(Settings(), ModelStore(state), DEFAULT, Fittings(battery=True))
+    async with console(car, HERE, password) as address, settings_page(address, PASSWORD) as page:
+        shown = page.locator("#battery")
+        await expect(shown).to_have_text("no battery")
+        for charge, kind, said in ((10 / 11, "good", "91 %"), (5 / 11, "fair", "45 %"), (2 / 11, "low", "18 %")):
+            car.battery = charge
+            await expect(shown).to_have_class(kind)
+            await expect(shown).to_contain_text(said)
+    car.close()

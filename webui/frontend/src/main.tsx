@@ -49,13 +49,14 @@ function doing(): string {
 }
 
 const LOW = 3 / 11; // of the battery, as the car's own lamp has it
+const FAIR = 7 / 11;
 
 function Battery() {
   const charge = state.value?.battery;
   if (about.value?.battery === false) return <p id="battery">no battery gauge</p>;
   if (charge === null || charge === undefined) return about.value ? <p id="battery">no battery</p> : null;
   return (
-    <p id="battery" class={charge < LOW ? "low" : ""}>
+    <p id="battery" class={charge < LOW ? "low" : charge < FAIR ? "fair" : "good"}>
       <span class="cell" aria-hidden="true"><i style={{ width: `${100 * charge}%` }} /></span>
       <span><span class="unseen">Battery </span><b>{Math.round(100 * charge)} %</b></span>
     </p>
