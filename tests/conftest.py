@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +32,7 @@ SECRETS = (
     "old tram, green hat",
     "right-password",
     "canary-password",
+    "drei: Wälder ☃ im Öl",
 )
 """What tests give as passwords and keys: no log may hold them."""
 
@@ -62,6 +63,21 @@ def eavesdropper() -> Iterator[Eavesdropper]:
     yield ear
     logging.getLogger().removeHandler(ear)
     assert ear.caught == [], "a password or key was logged"
+
+
+def tells_a_secret(sections: Iterable[tuple[str, str]]) -> bool:
+    """Whether what a test and the programs it started have logged, by pytest's names of it, holds one."""
+    logged = "".join(said for name, said in sections if "stdout" not in name)
+    return any(secret in logged for secret in SECRETS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test whose programs log a secret fails, whatever else it finds; what it was is not repeated."""
+    report = yield
+    if report.passed and tells_a_secret(report.sections):
+        report.outcome, report.longrepr, report.sections = "failed", "a password or key was logged", []
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
