@@ -31,7 +31,7 @@ from vehicle.governor import GovernorLost, in_own_process, in_this_loop
 from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Drive, Settings, SettingsError, load
 from webui.app import console
-from webui.auth import Password, WeakPassword
+from webui.auth import PASSWORD_FILE, Password, WeakPassword
 
 SAMPLE: Final = Path(daemon.__file__).parent / "sample.tar.gz"
 SLOWEST_LAP: Final = 60.0
@@ -112,7 +112,7 @@ async def _drive(options: argparse.Namespace, settings: Settings, rules: Rules, 
             others = [tasks.create_task(_gear(car, world))]
             others += [tasks.create_task(_break(rig, *fault)) for fault in options.fault]
             if not options.headless:
-                password, new = Password.first(options.state / "password.json", _known_password(options))
+                password, new = Password.first(options.state / PASSWORD_FILE, _known_password(options))
                 if new is not None:
                     print(f"hotlap: the console's password is {new}; it asks you for one of your own", flush=True)
                 address = await stack.enter_async_context(console(car, settings.console, password, rig))

@@ -28,7 +28,7 @@ from vehicle.models import ModelMissing, ModelStore
 from vehicle.settings import Settings, SettingsError, load
 from webui import certificate, mdns
 from webui.app import CABLE, addresses_of, console
-from webui.auth import NO_PASSWORD, Password
+from webui.auth import ATTEMPTS_FILE, NO_PASSWORD, PASSWORD_FILE, Password
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ COMMANDS: Final = {
     "doctor": "say what is wired, found, permitted and working, and what to do where it is not",
 }
 DEFAULT_SETTINGS: Final = Path("/etc/hotlap/hotlap.toml")
-PASSWORD: Final = "password.json"
-ATTEMPTS: Final = "attempts.json"
 ASSET_TAG: Final = Path("/sys/class/dmi/id/chassis_asset_tag")
 
 
@@ -66,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"hotlap-car: {_first_password(state)}")
             return 0
         if options.command == "reset-password":
-            print(f"hotlap-car: the console's password is now {Password.reset(state / PASSWORD)}")
-            (state / ATTEMPTS).unlink(missing_ok=True)
+            print(f"hotlap-car: the console's password is now {Password.reset(state / PASSWORD_FILE)}")
+            (state / ATTEMPTS_FILE).unlink(missing_ok=True)
             return 0
         if options.command == "renew-certificate":
             names = (*mdns.names(state, socket.gethostname()), *CABLE)
@@ -103,8 +101,8 @@ def _examine(options: argparse.Namespace) -> int:
 
 
 def _first_password(state: Path) -> str:
-    known = (state / PASSWORD).exists()
-    _, new = Password.first(state / PASSWORD, tag=_asset_tag())
+    known = (state / PASSWORD_FILE).exists()
+    _, new = Password.first(state / PASSWORD_FILE, tag=_asset_tag())
     if new is not None:
         return f"the console's password is {new}; it asks for one of your own"
     if known:
@@ -141,7 +139,7 @@ async def _run(settings: Settings, rig: Rig, state: Path, remembered: calibratio
     assert here is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
     # A secret may be shown to who sits there; never to the journal.
-    password, new = Password.first(state / PASSWORD, tag=_asset_tag(), random=sys.stderr.isatty())
+    password, new = Password.first(state / PASSWORD_FILE, tag=_asset_tag(), random=sys.stderr.isatty())
     if new is not None:
         print(f"hotlap-car: the console's password is {new}; it asks for one of your own", file=sys.stderr)
     elif password.missing:

@@ -27,7 +27,7 @@ from vehicle.gate import DriveMode
 from vehicle.settings import Console
 from webui import certificate, mdns, stock_api
 from webui.api import ROUTES
-from webui.auth import Attempts, Password, Session, Sessions, TooManyAttempts
+from webui.auth import ATTEMPTS_FILE, Attempts, Password, Session, Sessions, TooManyAttempts
 from webui.desk import COOKIE, STATUS, STOCK_COOKIE, Address, Desk, Locked, Malformed, Route, Visit, sentence
 from webui.link import Link
 from webui.logs import DaemonLog
@@ -143,7 +143,7 @@ def _desk(
         trackside=trackside,
         password=password,
         sessions=Sessions(clock),
-        attempts=Attempts(car.store.root / "attempts.json", clock),
+        attempts=Attempts(car.store.root / ATTEMPTS_FILE, clock),
         wheel=Wheel(clock, let_go),
         log=said,
         largest_upload=settings.upload_mb << 20,

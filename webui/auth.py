@@ -38,6 +38,9 @@ ASSESSED: Final = 72
 LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 """No 0, 1, i, l or o, which are taken for each other: 15 of these are 74 bits."""
 SHORTEST_TAG: Final = 6
+PASSWORD_FILE: Final = "password.json"
+ATTEMPTS_FILE: Final = "attempts.json"
+"""What the car's folder remembers of both."""
 NO_PASSWORD: Final = (
     "The console has no password yet: make one with sudo /opt/hotlap/venv/bin/hotlap-car reset-password, on the car."
 )
